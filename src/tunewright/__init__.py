@@ -1,0 +1,1 @@
+"""Tunewright: a governed model factory. Curate, train, gate, register, deploy, learn."""

@@ -1,0 +1,1 @@
+"""The built-in engine: a process that speaks the OpenAI wire format."""

@@ -1,0 +1,1 @@
+"""Pure kernels that several stages need: no I/O, no torch."""

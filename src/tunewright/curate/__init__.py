@@ -1,0 +1,1 @@
+"""Raw rows to a dataset version. Starts in `curate.py`."""

@@ -1,0 +1,1 @@
+"""The tiny base, the demo recipe and its data generator."""

@@ -1,0 +1,1 @@
+"""Candidate to report to verdict. Starts in `evaluate.py`."""

@@ -1,0 +1,1 @@
+"""The stages wired in order. Read `flow.py` first."""

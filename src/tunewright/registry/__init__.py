@@ -1,0 +1,1 @@
+"""Verdict to model version. Starts in `register.py`."""

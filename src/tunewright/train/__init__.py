@@ -1,0 +1,1 @@
+"""Dataset version to candidate. Starts in `train.py`."""
