@@ -5,7 +5,8 @@ TunewrightError
 │   ├── RecipeError               the recipe is wrong: file, line, key, nearest known key
 │   ├── SettingsError             the workspace or a setting is wrong
 │   ├── UnknownReference          no such record, alias or row
-│   └── DuplicateName             a scorer or step is registered twice
+│   ├── DuplicateName             a scorer or step is registered twice
+│   └── RequestRefused            an HTTP request is wrong: field, limit, expected
 ├── DataError                     the input data cannot make a dataset version
 │   ├── SourceUnreadable          a file is missing, empty, not decodable
 │   ├── TooManyRejections         more rows rejected than the recipe allows
@@ -30,7 +31,9 @@ TunewrightError
 ├── RegistryError
 │   ├── GateNotPassed             no passing verdict and no waiver
 │   ├── AliasConflict             compare-and-swap lost
+│   ├── ModelRevoked              the model was taken out of use
 │   ├── BaseMismatch              an adapter for another base
+│   ├── AdapterRefused            an adapter holds what is never loaded
 │   └── IndistinguishableFromBase the adapter changes nothing
 ├── IntegrityError                stored bytes are not what the record says
 │   ├── BlobMissing
@@ -65,6 +68,22 @@ class UnknownReference(UsageError):
 
 class DuplicateName(UsageError):
     """A scorer or step is registered twice."""
+
+
+class RequestRefused(UsageError):
+    """An HTTP request is wrong; carries what the reply in the OpenAI error shape needs."""
+
+    def __init__(
+        self, message: str, status: int = 400, code: str = "invalid_request", param: str | None = None
+    ) -> None:
+        super().__init__(message, status, code, param)
+        self.status = status
+        self.code = code
+        self.param = param
+
+    def __str__(self) -> str:
+        """Say only what is wrong."""
+        return str(self.args[0])
 
 
 class DataError(TunewrightError):
@@ -163,8 +182,16 @@ class AliasConflict(RegistryError):
     """Another process moved the alias first."""
 
 
+class ModelRevoked(RegistryError):
+    """The model was taken out of use, for a reason the ledger holds."""
+
+
 class BaseMismatch(RegistryError):
     """The adapter was made for another base."""
+
+
+class AdapterRefused(RegistryError):
+    """An adapter holds what is never loaded: code, a pickle, NaN, an unknown kind of layer."""
 
 
 class IndistinguishableFromBase(RegistryError):

@@ -215,7 +215,7 @@ class FlywheelSection(Record):
 class Recipe(Record):
     """The whole file."""
 
-    name: str = Field(pattern=NAME.pattern)
+    name: str = Field(pattern=f"^{NAME.pattern}$")
     description: str = ""
     data: DataSection
     train: TrainSection = TrainSection()

@@ -1,4 +1,4 @@
-"""What the gate decides on: items, per-item values of every arm, contamination and parity findings. No logic."""
+"""What the gate decides on: items, values of every arm, contamination and parity findings. No logic."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -50,7 +50,7 @@ class ArmEvidence:
     prompts: Mapping[str, Mapping[str, str]]
     """Suite -> row -> prompt digest of the item that was scored."""
     values: Mapping[str, Mapping[str, tuple[float, ...]]]
-    """Metric key -> row -> value (k numbers; one for binary and graded). A missing row is missing, not zero."""
+    """Metric key -> row -> value (k numbers; one for binary and graded). A missing row is missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +67,9 @@ class Contamination:
     )
     """Dirty row -> {trained: row id, detector, score}."""
     chain_breaks: tuple[str, ...] = ()
-    """Sentences: what of the chain from dataset to trained tokens does not fit; any makes the verdict void."""
+    """Sentences: where the chain from dataset to trained tokens breaks; any makes the verdict void."""
     unknown: tuple[str, ...] = ()
-    """Sentences: what cannot be known, such as an imported adapter's data or an undeclared base corpus."""
+    """Sentences: what cannot be known, such as an imported adapter's data."""
 
 
 @dataclass(frozen=True, slots=True)

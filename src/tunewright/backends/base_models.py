@@ -1,0 +1,253 @@
+"""Finds base models on this machine and says what they are by content; downloads nothing.
+
+A name is `tiny` (shipped), a local folder, or `org/model@revision` from the offline Hugging Face cache. Only
+safetensors weights are accepted: pickled ones can run code when they are opened.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import cast
+
+from pydantic import TypeAdapter, ValidationError
+
+from tunewright.errors import BaseIncomplete, BaseNotFound, StorageError
+from tunewright.ports import BaseFiles
+from tunewright.records import BaseModelRef
+from tunewright.values import Digest, Json, digest_bytes, digest_json
+
+TINY = Path(__file__).parents[1] / "demo" / "base"
+"""The shipped base."""
+
+_SUPPLY = (
+    "To supply one: copy the model's folder here and name its path, or run "
+    "`hf download ORG/MODEL --revision REVISION` on a machine with a network and copy its cache folder."
+)
+_NAMED_FILES = (
+    "config.json",
+    "generation_config.json",
+    "model.safetensors.index.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "chat_template.jinja",
+)
+_CHUNK_BYTES = 1 << 20
+
+
+def hub_cache_folder(environment: Mapping[str, str]) -> Path:
+    """Say where the Hugging Face cache is: HF_HUB_CACHE, else HF_HOME/hub, else the library's default."""
+    if environment.get("HF_HUB_CACHE"):
+        return Path(environment["HF_HUB_CACHE"])
+    home = environment.get("HF_HOME")
+    return (Path(home) if home else Path.home() / ".cache" / "huggingface") / "hub"
+
+
+class LocalBases:
+    """Implements ports.Bases on folders of this machine."""
+
+    def __init__(self, *, hub_cache: Path, hash_cache: Path | None = None) -> None:
+        """Remember where to look.
+
+        Args:
+            hub_cache: the folder that holds `models--org--model` folders.
+            hash_cache: JSON file in which hashes are kept by path, size, mtime and inode; None hashes anew.
+        """
+        self._hub_cache = hub_cache
+        self._hashes = _HashCache(hash_cache)
+
+    def resolve(self, name: str) -> BaseFiles:
+        """Find and hash a base.
+
+        Raises:
+            BaseNotFound: nothing of this name; the message names the folders looked in.
+            BaseIncomplete: configuration, weights, tokenizer or chat template are missing or damaged.
+        """
+        folder = self._find(name)
+        paths = _files_of(folder, name)
+        files = {path.name: self._hashes.sha256(path) for path in paths}
+        self._hashes.save()
+        tokenizer_config = _read_object(folder / "tokenizer_config.json", name)
+        chat_template = _chat_template(folder, tokenizer_config, name)
+        tokenizer = {
+            "tokenizer.json": files["tokenizer.json"],
+            "tokenizer_config.json": files["tokenizer_config.json"],
+            "chat_template.jinja": digest_bytes(chat_template.encode()),
+        }
+        return BaseFiles(
+            ref=BaseModelRef(name=name, digest=digest_json(files), tokenizer_digest=digest_json(tokenizer)),
+            folder=folder,
+            files=files,
+            tokenizer_json=_read_text(folder / "tokenizer.json", name),
+            tokenizer_config=tokenizer_config,
+            chat_template=chat_template,
+            config=_read_object(folder / "config.json", name),
+        )
+
+    def _find(self, name: str) -> Path:
+        if name == "tiny":
+            return TINY
+        local = Path(name).expanduser()
+        if local.is_dir():
+            return local.absolute()
+        repository, _, revision = name.partition("@")
+        snapshots = self._hub_cache / f"models--{repository.replace('/', '--')}" / "snapshots"
+        pinned = snapshots.parent / "refs" / revision
+        commit = pinned.read_text("utf-8").strip() if revision and pinned.is_file() else revision
+        if commit and (snapshots / commit).is_dir():
+            return snapshots / commit
+        present = sorted(path.name for path in snapshots.iterdir()) if snapshots.is_dir() else []
+        hint = (
+            f"this model is there at revision {', '.join(present)}: name it as {repository}@{present[0]}. "
+            if present
+            else ""
+        )
+        raise BaseNotFound(
+            f"base {name!r} was not found; looked for a folder {local.absolute()} and for a snapshot in "
+            f"{snapshots}. Expected `tiny`, a local folder, or org/model@revision. {hint}{_SUPPLY}"
+        )
+
+
+class _HashCache:
+    """SHA-256 of files, remembered while path, size, mtime and inode stay."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._known = _read_hashes(path)
+        self._changed = False
+
+    def sha256(self, path: Path) -> Digest:
+        target = path.resolve()
+        stat = target.stat()
+        key = f"{target}|{stat.st_size}|{stat.st_mtime_ns}|{stat.st_ino}"
+        if key not in self._known:
+            digest = hashlib.sha256()
+            with target.open("rb") as file:
+                while chunk := file.read(_CHUNK_BYTES):
+                    digest.update(chunk)
+            stale = [other for other in self._known if other.startswith(f"{target}|")]
+            self._known = {k: v for k, v in self._known.items() if k not in stale} | {key: digest.hexdigest()}
+            self._changed = True
+        return Digest(self._known[key])
+
+    def save(self) -> None:
+        if self._path is None or not self._changed:
+            return
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            temporary = self._path.with_name(f"{self._path.name}.{os.getpid()}")
+            temporary.write_text(json.dumps(self._known, indent=1, sort_keys=True), encoding="utf-8")
+            temporary.replace(self._path)
+        except OSError as error:
+            raise StorageError(
+                f"cannot write {self._path}: {error.strerror}; expected a writable workspace with free "
+                "space. Choose another with --workspace."
+            ) from error
+        self._changed = False
+
+
+def _read_hashes(path: Path | None) -> dict[str, str]:
+    if path is None or not path.is_file():
+        return {}
+    try:
+        return TypeAdapter(dict[str, str]).validate_json(path.read_bytes())
+    except ValidationError:  # a cache that cannot be read is a cache that is empty
+        return {}
+
+
+def _files_of(folder: Path, name: str) -> list[Path]:
+    """List the files that make the base, sorted by name; the required ones are there and whole."""
+    for required in ("config.json", "tokenizer.json", "tokenizer_config.json"):
+        if not (folder / required).is_file():
+            raise BaseIncomplete(
+                f"base {name!r} at {folder} has no {required}; expected config.json, tokenizer.json, "
+                "tokenizer_config.json and *.safetensors weights. Save it again with save_pretrained."
+            )
+    weights = sorted(folder.glob("*.safetensors"))
+    if not weights:
+        pickles = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth") for path in folder.glob(pattern))
+        found = f"only pickled weights ({', '.join(pickles)})" if pickles else "no weights"
+        raise BaseIncomplete(
+            f"base {name!r} at {folder} has {found}; expected *.safetensors. Pickled weights are "
+            "refused, since opening them can run code: convert them with "
+            "save_pretrained(safe_serialization=True)."
+        )
+    _check_shards(folder, {path.name for path in weights}, name)
+    for path in weights:
+        _check_whole(path, name)
+    named = [folder / file for file in _NAMED_FILES if (folder / file).is_file()]
+    return sorted([*named, *weights], key=lambda path: path.name)
+
+
+def _check_shards(folder: Path, present: set[str], name: str) -> None:
+    index = folder / "model.safetensors.index.json"
+    if not index.is_file():
+        return
+    weight_map = _read_object(index, name).get("weight_map")
+    shards = {str(shard) for shard in weight_map.values()} if isinstance(weight_map, dict) else set[str]()
+    if missing := sorted(shards - present):
+        raise BaseIncomplete(
+            f"base {name!r} at {folder} lacks the weight file {missing[0]} ({len(missing)} missing of "
+            f"{len(shards)}); expected all that {index.name} names. Copy the folder again."
+        )
+
+
+def _check_whole(path: Path, name: str) -> None:
+    """Compare a safetensors file's length with what its header promises."""
+    with path.open("rb") as file:
+        header_bytes = int.from_bytes(file.read(8), "little")
+        size = path.stat().st_size
+        try:
+            header = cast("dict[str, dict[str, list[int]]]", json.loads(file.read(min(header_bytes, size))))
+            ends = [entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__"]
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise BaseIncomplete(
+                f"base {name!r}: the header of {path} cannot be read ({error}); expected a safetensors file. "
+                "Copy it again."
+            ) from error
+    promised = 8 + header_bytes + max(ends, default=0)
+    if size != promised:
+        raise BaseIncomplete(
+            f"base {name!r}: {path} has {size} bytes, expected {promised}; it is truncated or damaged. "
+            "Copy it again."
+        )
+
+
+def _chat_template(folder: Path, tokenizer_config: Mapping[str, Json], name: str) -> str:
+    file = folder / "chat_template.jinja"
+    if file.is_file():
+        return _read_text(file, name)
+    template = tokenizer_config.get("chat_template")
+    if isinstance(template, list):  # several named templates: the default one
+        named = [entry for entry in template if isinstance(entry, dict) and entry.get("name") == "default"]
+        template = named[0].get("template") if named else None
+    if not isinstance(template, str):
+        raise BaseIncomplete(
+            f"base {name!r} at {folder} has no chat template; expected chat_template.jinja, or "
+            "`chat_template` in tokenizer_config.json. Choose an instruction-tuned base, or add the template "
+            "that its authors name."
+        )
+    return template
+
+
+def _read_text(path: Path, name: str) -> str:
+    try:
+        return path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BaseIncomplete(
+            f"base {name!r}: {path} cannot be read as UTF-8 text ({error}). Copy it again."
+        ) from error
+
+
+def _read_object(path: Path, name: str) -> dict[str, Json]:
+    try:
+        value = json.loads(_read_text(path, name))
+    except ValueError as error:
+        raise BaseIncomplete(
+            f"base {name!r}: {path} is not JSON ({error}); expected an object. Copy it again."
+        ) from error
+    if not isinstance(value, dict):
+        raise BaseIncomplete(f"base {name!r}: {path} is not a JSON object. Copy it again.")
+    return cast("dict[str, Json]", value)

@@ -1,0 +1,253 @@
+"""Continuous batching: answers join the running batch between two steps, and leave it as soon as they end.
+
+So a long answer never holds up a short one, nor a long prompt all others for longer than its own reading. One
+thread runs the decoder; everyone else submits and listens.
+"""
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from tunewright.backends.engine.answer import Answer, Draw, Row
+from tunewright.errors import RequestRefused
+
+if TYPE_CHECKING:  # the types alone: this file must not need the heavy libraries
+    from tunewright.backends.engine.adapters import Adapter
+
+logger = logging.getLogger(__name__)
+
+
+class Decoder(Protocol):
+    """What the scheduler drives. Rows are numbered 0 to B-1."""
+
+    def has_room(self, rows: Sequence[Row]) -> bool:
+        """Say whether these rows can join; true for one row when none runs."""
+        ...
+
+    def join(self, rows: Sequence[Row]) -> list[Draw]:
+        """Add rows after the last one and draw their first tokens."""
+        ...
+
+    def step(self) -> list[Draw]:
+        """Draw the next token of every row."""
+        ...
+
+    def leave(self, index: int) -> None:
+        """Drop a row; the last one takes its number."""
+        ...
+
+    def score(self, texts: Sequence[Sequence[int]], adapter: "Adapter | None") -> list[list[float]]:
+        """Teacher-forced log-probability of each token."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Scoring:
+    """Texts to score in one go."""
+
+    texts: Sequence[Sequence[int]]
+    adapter: "Adapter | None"
+    listener: Callable[[list[list[float]] | str], None]
+    """Gets the log-probabilities, or why there are none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """How busy the engine is."""
+
+    num_running: int
+    num_waiting: int
+    num_tokens: int
+    """Tokens drawn since the start."""
+    is_alive: bool
+
+
+class Scheduler:
+    """Owns the thread that decodes."""
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        *,
+        max_rows: int = 32,
+        max_waiting: int = 4096,
+        prompt_tokens: int = 1024,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Prepare; `start` begins.
+
+        Args:
+            decoder: what decodes.
+            max_rows: rows in the batch at most.
+            max_waiting: answers and scorings that may wait.
+            prompt_tokens: prompts joining between two steps hold at most so many tokens, or are one.
+            clock: monotonic seconds.
+        """
+        self._decoder = decoder
+        self._max_rows = max_rows
+        self._max_waiting = max_waiting
+        self._prompt_tokens = prompt_tokens
+        self._clock = clock
+        self._condition = threading.Condition()
+        self._waiting: deque[Answer] = deque()
+        self._scorings: deque[Scoring] = deque()
+        self._running: list[Answer] = []
+        self._num_tokens = 0
+        self._is_stopping = False
+        self._thread = threading.Thread(target=self._run, name="decoding", daemon=True)
+
+    def start(self) -> None:
+        """Begin to decode."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End after the step that runs; answers in the making fail."""
+        with self._condition:
+            self._is_stopping = True
+            self._condition.notify()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def submit(self, answers: Sequence[Answer]) -> None:
+        """Queue answers, all or none. Raises RequestRefused when too many wait or the engine ends."""
+        self._put(self._waiting, answers)
+
+    def submit_scoring(self, scorings: Sequence[Scoring]) -> None:
+        """Queue texts to score, all or none. Raises RequestRefused when too many wait or the engine ends."""
+        self._put(self._scorings, scorings)
+
+    def _put(
+        self, queue: "deque[Answer] | deque[Scoring]", items: Sequence[Answer] | Sequence[Scoring]
+    ) -> None:
+        with self._condition:
+            if self._is_stopping:
+                raise RequestRefused("the engine is stopping; ask again when it runs", 503, "stopping")
+            num_waiting = len(self._waiting) + len(self._scorings)
+            if num_waiting + len(items) > self._max_waiting:
+                raise RequestRefused(
+                    f"{num_waiting} answers wait already; expected at most {self._max_waiting}. Ask later.",
+                    429,
+                    "too_many_waiting",
+                )
+            queue.extend(items)  # type: ignore[arg-type]  # each caller passes the queue of its own items
+            self._condition.notify()
+
+    def load(self) -> Load:
+        """Say how busy the engine is; a snapshot."""
+        num_waiting = len(self._waiting) + len(self._scorings)
+        return Load(len(self._running), num_waiting, self._num_tokens, self._thread.is_alive())
+
+    def _run(self) -> None:
+        try:
+            while self._wait_for_work():
+                self.turn()
+        finally:
+            with self._condition:
+                self._is_stopping = True
+            self._fail_all("the engine stopped")
+
+    def _wait_for_work(self) -> bool:
+        with self._condition:
+            self._condition.wait_for(
+                lambda: self._is_stopping or self._waiting or self._scorings or self._running
+            )
+            return not self._is_stopping
+
+    def turn(self) -> None:
+        """Do one round: drop what nobody waits for, let in, score one lot, step."""
+        self._drop_cancelled()
+        self._let_in()
+        self._score()
+        self._step()
+
+    def _drop_cancelled(self) -> None:
+        self._remove([index for index, answer in enumerate(self._running) if answer.is_cancelled], drop=True)
+
+    def _let_in(self) -> None:
+        """Read the prompts that fit, first come first served."""
+        coming = self._take_coming()
+        if not coming:
+            return
+        now_s = self._clock()
+        for answer in coming:
+            answer.begin(now_s)
+        try:
+            draws = self._decoder.join([answer.row for answer in coming])
+        except RuntimeError as error:  # what torch raises, out of memory included
+            logger.exception("could not read %d prompts", len(coming))
+            for answer in coming:
+                answer.fail(f"the engine could not read the prompt: {error!s:.300}", self._clock())
+            return
+        first = len(self._running)
+        self._running.extend(coming)
+        self._deliver(first, draws)
+
+    def _take_coming(self) -> list[Answer]:
+        coming: list[Answer] = []
+        num_tokens = 0
+        while self._waiting and len(self._running) + len(coming) < self._max_rows:
+            answer = self._waiting[0]
+            if answer.is_cancelled:
+                self._waiting.popleft().drop(self._clock())
+                continue
+            num_tokens += len(answer.row.prompt)
+            rows = [*(item.row for item in coming), answer.row]
+            if (coming and num_tokens > self._prompt_tokens) or not self._decoder.has_room(rows):
+                break
+            coming.append(self._waiting.popleft())
+        return coming
+
+    def _score(self) -> None:
+        if not self._scorings:
+            return
+        scoring = self._scorings.popleft()
+        try:
+            scoring.listener(self._decoder.score(scoring.texts, scoring.adapter))
+        except RuntimeError as error:  # what torch raises, out of memory included
+            logger.exception("could not score %d texts", len(scoring.texts))
+            scoring.listener(f"the engine could not score the text: {error!s:.300}")
+
+    def _step(self) -> None:
+        if not self._running:
+            return
+        try:
+            draws = self._decoder.step()
+        except RuntimeError as error:  # what torch raises, out of memory included
+            logger.exception("could not step %d rows", len(self._running))
+            self._remove(range(len(self._running)), reason=f"the engine could not go on: {error!s:.300}")
+            return
+        self._deliver(0, draws)
+
+    def _deliver(self, first: int, draws: Sequence[Draw]) -> None:
+        now_s = self._clock()
+        self._num_tokens += len(draws)
+        ended = [
+            index for index, draw in enumerate(draws, start=first) if self._running[index].take(draw, now_s)
+        ]
+        self._remove(ended)
+
+    def _remove(self, indexes: Sequence[int], *, drop: bool = False, reason: str | None = None) -> None:
+        """Take rows out, the last first, so that no number that is still to come changes."""
+        for index in sorted(indexes, reverse=True):
+            answer = self._running[index]
+            self._decoder.leave(index)
+            self._running[index] = self._running[-1]
+            self._running.pop()
+            if drop:
+                answer.drop(self._clock())
+            elif reason is not None:
+                answer.fail(reason, self._clock())
+
+    def _fail_all(self, reason: str) -> None:
+        now_s = self._clock()
+        for answer in [*self._running, *self._waiting]:
+            answer.fail(reason, now_s)
+        for scoring in self._scorings:
+            scoring.listener(reason)
+        self._running.clear()
+        self._waiting.clear()
+        self._scorings.clear()

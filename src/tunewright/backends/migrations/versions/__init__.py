@@ -1,0 +1,1 @@
+"""One file a schema number; a number that was released is never edited."""

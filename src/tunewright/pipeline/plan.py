@@ -1,0 +1,153 @@
+"""`plan`: what a recipe would do, before anything runs: rows, tokens, steps, memory, time, verdicts.
+
+Reads the sources and runs the steps that look at single rows; duplicates and the split come later, so every
+count of rows here is an upper bound. Writes nothing and opens no vault.
+"""
+
+import random
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from tunewright.core.tokens import ChatTokenizer, TokenRow, token_row
+from tunewright.curate.gather import Gathered, gather
+from tunewright.curate.readers import find_sources
+from tunewright.curate.steps import Prepared, make_rules
+from tunewright.errors import TokenError
+from tunewright.evals.planner import reachable_verdict
+from tunewright.ports import BaseFiles, Ports
+from tunewright.recipe import Recipe
+from tunewright.train.forecast import Forecast, forecast
+from tunewright.train.schedule import choose_rate
+from tunewright.values import Json
+
+SAMPLE_ROWS = 2000
+"""Rows tokenised to know their lengths."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is known before a run."""
+
+    recipe: str
+    rows_in: int
+    rows_usable: int
+    """Rows left by the steps that look at single rows; duplicates are not out yet."""
+    removed: Mapping[str, int]
+    train_rows: int
+    held_out_rows: int
+    mean_tokens: float
+    longest_tokens: int
+    learning_rate: str
+    forecast: Forecast
+    verdict: str
+    """Which verdict so many held-out rows can give."""
+
+    def to_json(self) -> dict[str, Json]:
+        """Give all numbers."""
+        return {
+            "recipe": self.recipe,
+            "rows_in": self.rows_in,
+            "rows_usable": self.rows_usable,
+            "removed": dict(self.removed),
+            "train_rows": self.train_rows,
+            "held_out_rows": self.held_out_rows,
+            "mean_tokens": round(self.mean_tokens, 1),
+            "longest_tokens": self.longest_tokens,
+            "learning_rate": self.learning_rate,
+            "steps": self.forecast.num_steps,
+            "tokens": self.forecast.num_tokens,
+            "parameters": self.forecast.parameters,
+            "trained_parameters": self.forecast.trained_parameters,
+            "memory_bytes": self.forecast.memory_bytes,
+            "wall_s": round(self.forecast.wall_s, 1),
+            "reachable_verdict": self.verdict,
+        }
+
+    def to_text(self) -> str:
+        """Say it in words."""
+        cost = self.forecast
+        removed = ", ".join(f"{count:,} {reason}" for reason, count in self.removed.items()) or "none"
+        return "\n".join(
+            [
+                f"Plan of {self.recipe} (counts before duplicates are taken out):",
+                f"  rows      {self.rows_in:,} in, {self.rows_usable:,} usable (removed: {removed})",
+                f"  split     about {self.train_rows:,} train, {self.held_out_rows:,} held out",
+                f"  lengths   {self.mean_tokens:.0f} tokens a row, longest {self.longest_tokens:,}",
+                f"  training  {cost.num_steps:,} steps, {cost.num_tokens:,} tokens, "
+                f"{cost.trained_parameters:,} of {cost.parameters:,} parameters",
+                f"  rate      {self.learning_rate}",
+                f"  memory    about {cost.memory_bytes / 2**20:,.0f} MiB at the peak",
+                f"  time      about {_duration(cost.wall_s)} of training on this machine",
+                f"  verdict   {self.verdict}",
+            ]
+        )
+
+
+def plan_recipe(recipe: Recipe, ports: Ports, *, threads: int) -> Plan:
+    """Forecast a recipe.
+
+    Raises:
+        SourceUnreadable, TooManyRejections, BaseModelError: what would stop the run stops the plan.
+    """
+    ports.progress.start("reading sources")
+    files = find_sources(recipe.data.sources, ports.data_root)
+    gathered = gather(files, make_rules(recipe.data), ports.progress)
+    base = ports.bases.resolve(recipe.train.base)
+    rows = _tokenised(gathered.rows, base, recipe.train.max_tokens)
+    ports.progress.finish(f"read {gathered.num_rows:,} rows")
+    usable, split = len(gathered.rows), recipe.data.split
+    held_out = round(usable * split.held_out)
+    train = round((usable - held_out) * (1 - split.validation))
+    lengths = [len(row.ids) for row in rows]
+    labelled = sum(row.num_supervised for row in rows) / max(1, sum(lengths))
+    mean = sum(lengths) / max(1, len(lengths))
+    rate = choose_rate(recipe.train, base.config)
+    return Plan(
+        recipe=recipe.name,
+        rows_in=gathered.num_rows,
+        rows_usable=usable,
+        removed=_removed(gathered),
+        train_rows=train,
+        held_out_rows=held_out,
+        mean_tokens=mean,
+        longest_tokens=max(lengths, default=0),
+        learning_rate=f"{rate.rate:.3g} ({rate.formula})",
+        forecast=forecast(
+            base.config,
+            recipe.train,
+            [lengths[index % len(lengths)] for index in range(train)] if lengths else [],
+            validation_tokens=round(mean * (usable - held_out - train)),
+            label_fraction=labelled,
+            threads=threads,
+        ),
+        verdict=reachable_verdict(
+            held_out, _margin(recipe), alpha=recipe.gate.alpha, held_out_fraction=split.held_out
+        ),
+    )
+
+
+def _tokenised(rows: Sequence[Prepared], base: BaseFiles, max_tokens: int) -> list[TokenRow]:
+    """Tokenise a seeded sample; rows that do not fit are left out here and counted by the training stage."""
+    tokenizer = ChatTokenizer.from_base(base)
+    sample = random.Random(0).sample(list(rows), min(SAMPLE_ROWS, len(rows)))
+    found: list[TokenRow] = []
+    for row in sample:
+        try:
+            found.append(token_row(tokenizer, row.example.id, row.example.messages, max_tokens=max_tokens))
+        except TokenError:
+            continue
+    return found
+
+
+def _removed(gathered: Gathered) -> dict[str, int]:
+    return dict(Counter(one.reason for one in gathered.rejections).most_common())
+
+
+def _margin(recipe: Recipe) -> float:
+    margins = [one.margin for one in recipe.gate.require if one.not_worse_than is not None]
+    return min(margins, default=0.03)
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
