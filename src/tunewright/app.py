@@ -18,7 +18,9 @@ from tunewright.backends.file_lock import file_lock
 from tunewright.backends.local_executor import LocalExecutor
 from tunewright.backends.signer import LocalSigner
 from tunewright.backends.vault import LocalVault
+from tunewright.core.references import list_records
 from tunewright.errors import SettingsError, UnknownReference
+from tunewright.pipeline.advise import Advised, advise_recipe
 from tunewright.pipeline.dataset_verbs import DatasetVerbs
 from tunewright.pipeline.doctor import Finding, examine
 from tunewright.pipeline.flow import Outcome, Stage, run_recipe
@@ -115,6 +117,10 @@ class App:
         """Forecast a recipe without running it."""
         return plan_recipe(load_recipe(recipe_path), self._at(recipe_path), threads=self.settings.threads)
 
+    def advise(self, recipe_path: Path) -> Advised:
+        """Say whether fine-tuning is the right tool for a recipe."""
+        return advise_recipe(load_recipe(recipe_path), self._at(recipe_path))
+
     def try_model(self, name: str, prompts: Sequence[str]) -> list[SideBySide]:
         """Answer prompts (or validation rows) with base and tuned model."""
         model = self.models.find(name)
@@ -123,7 +129,13 @@ class App:
 
     def doctor(self) -> list[Finding]:
         """Examine this machine."""
-        return examine(self.settings, self._bases)
+        settings = self.settings
+        return examine(
+            self._bases,
+            workspace=settings.workspace,
+            config_dir=settings.config_dir,
+            threads=settings.threads,
+        )
 
     def find(self, kind: str, name: str) -> Record:
         """Read a record by `name@version`, or the latest by `name`. Raises UnknownReference."""
@@ -137,7 +149,13 @@ class App:
 
     def runs(self) -> list[TrainingRun]:
         """List all training runs, oldest first."""
-        return [run for run in self.ports.records.list("run") if isinstance(run, TrainingRun)]
+        return list_records(self.ports.records, TrainingRun)
+
+    def find_run(self, name: str) -> TrainingRun:
+        """Read a run by `name@version`, or the latest by `name`. Raises UnknownReference."""
+        run = self.find("run", name)
+        assert isinstance(run, TrainingRun)
+        return run
 
     @cached_property
     def data(self) -> DatasetVerbs:

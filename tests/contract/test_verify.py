@@ -124,6 +124,7 @@ def test_an_untouched_workspace_verifies_and_says_what_that_proves_and_what_not(
         ),
         ("DELETE FROM records WHERE node = 'model:shop@2'", "record model:shop@2 is gone"),
         ("DELETE FROM edges WHERE child = 'run:shop@1'", "event 3 (train run:shop@1): lineage edge"),
+        ("INSERT INTO edges VALUES ('source:x', 'run:shop@1', 'source')", "of run:shop@1 was put in"),
         ("DELETE FROM ledger WHERE seq >= 14", "alias shop/champion points to shop@1"),
         ("DELETE FROM ledger WHERE kind = 'register' AND subject = 'model:shop@2'", "its number is not"),
         (

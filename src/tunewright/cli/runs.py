@@ -34,7 +34,7 @@ def show(
     from tunewright.pipeline.show import run_text
 
     with opened(workspace) as app:
-        found = app.find("run", run)
+        found = app.find_run(run)
     if as_json:
         print_json(found.to_json())
         return

@@ -93,14 +93,7 @@ def scorer(
     usable: Callable[[Example, Settings], bool] | None = None,
     resolve: Callable[[Settings, Sequence[Example]], Settings] | None = None,
 ) -> Callable[[Callable[[Answer, Example, Settings], Result]], Callable[[Answer, Example, Settings], Result]]:
-    """Register a function under its own name.
-
-    Args:
-        traits: what kind of values it gives.
-        settings: the record its settings are validated with.
-        combine: for aggregates, settings -> function of all values.
-        usable: whether a reference can be scored; every reference can when absent.
-        resolve: fills in settings that depend on the rows; they stay as they are when absent.
+    """Register a function under its own name; the arguments are the fields of Scorer.
 
     Raises:
         DuplicateName: a scorer of this name exists.

@@ -29,7 +29,9 @@ class BootstrapInterval:
 def cluster_weights(num_clusters: int, replicates: int, seed: int) -> NDArray[np.int64]:
     """Draw how often each cluster enters each resample, (replicates, clusters)."""
     rng = np.random.default_rng(seed)
-    return rng.multinomial(num_clusters, np.full(num_clusters, 1 / num_clusters), size=replicates)
+    drawn = rng.integers(0, num_clusters, size=(replicates, num_clusters))
+    cells = (drawn + num_clusters * np.arange(replicates)[:, None]).ravel()
+    return np.bincount(cells, minlength=replicates * num_clusters).reshape(replicates, num_clusters)
 
 
 def _replicates(

@@ -87,6 +87,27 @@ def decide_rows(
         EmptySplit: a side would have no rows.
         HeldOutLeak: a row would stand on both sides, or change its side.
     """
+    candidates, deduped, rejections = _distinct(examples, data)
+    placed, split, split_rejections = _split(candidates, data, memory)
+    contamination = _decontaminate(placed, data)
+    kept, quarantined = _quarantine(placed, contamination)
+    return Decided(
+        kept=tuple(sorted((_kept_row(row) for row in kept), key=lambda row: row.example.id)),
+        rejections=(*rejections, *split_rejections, *quarantined),
+        neighbours=_with_ancestors(contamination.neighbours, kept, ancestors),
+        memory=memory.add(
+            row.candidate.split_row.remember("held_out" if row.split == "held_out" else "train")
+            for row in kept
+        ),
+        findings=Findings(deduped.conflicts, split.report, contamination),
+        warnings=(*split.warnings, *_over_cap(contamination)),
+    )
+
+
+def _distinct(
+    examples: Sequence[Example], data: DataSection
+) -> tuple[list[_Candidate], DedupResult, list[Rejection]]:
+    """Leave duplicates and, if the rules say so, conflicts out."""
     ordered = sorted(examples, key=lambda example: by_place(example.source))
     texts = [prompt_text(example.messages) for example in ordered]
     found = signatures(texts)
@@ -102,22 +123,8 @@ def decide_rows(
         for place, example in enumerate(ordered)
         if place not in removed
     ]
-    candidates, same_id = _unique_ids(candidates)
-    rejections = [*_duplicates(ordered, deduped), *same_id]
-    placed, split, split_rejections = _split(candidates, data, memory)
-    contamination = _decontaminate(placed, data)
-    kept, quarantined = _quarantine(placed, contamination)
-    return Decided(
-        kept=tuple(sorted((_kept_row(row) for row in kept), key=lambda row: row.example.id)),
-        rejections=(*rejections, *split_rejections, *quarantined),
-        neighbours=_with_ancestors(contamination.neighbours, kept, ancestors),
-        memory=memory.add(
-            row.candidate.split_row.remember("held_out" if row.split == "held_out" else "train")
-            for row in kept
-        ),
-        findings=Findings(deduped.conflicts, split.report, contamination),
-        warnings=(*split.warnings, *_over_cap(contamination)),
-    )
+    unique, same_id = _unique_ids(candidates)
+    return unique, deduped, [*_duplicates(ordered, deduped), *same_id]
 
 
 def _sources(ordered: Sequence[Example], deduped: DedupResult) -> list[tuple[Source, ...]]:

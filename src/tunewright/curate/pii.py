@@ -223,19 +223,10 @@ def _phone(match: Match[str], rules: PiiRules) -> Iterator[Span]:
     has_context = bool(PHONE_CONTEXT.search(before))
     if not has_context and not match.group().startswith("+") and NOT_PHONE_CONTEXT.search(before):
         return
-    for text in _without_last_groups(match.group()):
-        number = phone_number(text, rules.regions, has_context=has_context)
-        if number:
-            yield Span(match.start(), match.start() + len(text), "PHONE", number)
-            return
-
-
-def _without_last_groups(text: str) -> Iterator[str]:
-    """Offer a candidate whole, then without the last and the last two groups: "555-123-4567 2 times"."""
-    ends = [group.end() for group in re.finditer(r"\d+", text)]
-    yield text
-    for end in ends[-2:-4:-1]:
-        yield text[:end]
+    found = phone_number(match.group(), rules.regions, has_context=has_context)
+    if found:
+        text, number = found
+        yield Span(match.start(), match.start() + len(text), "PHONE", number)
 
 
 FINDERS: dict[str, Callable[[Match[str], PiiRules], Iterator[Span]]] = {

@@ -49,7 +49,8 @@ PII_PATTERNS: dict[str, Pattern[str]] = {
         r"|(?:[0-9A-Fa-f]{0,4}:){2,7}(?:[0-9A-Fa-f]{1,4}|(?<=::))(?![\w:]))"
     ),
     "phone": re.compile(
-        r"(?<![\w#$€£¥.,:/=@<*-])(?:\+|00)?\(?\d{1,5}\)?(?:[ \t.\-/]{0,2}\(?\d{1,5}\)?){1,8}"
+        r"(?:(?<![\w#$€£¥.,:/=@<*-])|(?<=[.,:/=-])(?=\+))\+?\(?\d{1,15}\)?"
+        r"(?:(?:[ \t.\-/]{1,2}\(?|\(|(?<=\)))\d{1,12}\)?){0,8}"
         r"(?:\s?(?:x|ext\.?)\s?\d{1,6})?(?![\w%€£°]|[.,:/-]\d|\s?[=*+])"
     ),
 }
@@ -69,7 +70,7 @@ SECRET_GATE = re.compile(
 
 PHONE_CONTEXT = re.compile(
     r"(?i:\b(?:phone|telephone|mobile|cell|cellphone|fax|whatsapp|sms|tel|call(?:ed|ing)?|dial|ring|reach|"
-    r"contact|text|hotline|landline|desk)\b)[^\d\n]{0,40}$"
+    r"contact|text|hotline|landline|desk)\b)[^\d]{0,40}$"
 )
 """Ends where a number begins that was announced as a telephone number."""
 NOT_PHONE_CONTEXT = re.compile(

@@ -7,7 +7,7 @@ import ipaddress
 import math
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import phonenumbers
 
@@ -42,8 +42,11 @@ IBAN_LENGTHS: dict[str, int] = {
 PHONE_MIN_DIGITS = 7
 PHONE_MAX_DIGITS = 15
 
-_DATE = re.compile(r"(?:(?:19|20)\d\d[-./]\d{1,2}[-./]\d{1,2}|\d{1,2}([-./ ])\d{1,2}\1(?:19|20)\d\d)(?!\d)")
-_YEARS = re.compile(r"(?:19|20)\d\d\s*[-/]\s*(?:19|20)\d\d")
+_NOT_PHONE = re.compile(
+    r"(?:(?:19|20)\d\d[-./]\d{1,2}[-./]\d{1,2}|\d{1,2}([-./ ])\d{1,2}\1(?:19|20)\d\d)(?!\d)"  # a date
+    r"|(?:19|20)\d\d\s*[-/]\s*(?:19|20)\d\d"  # from year to year
+    r"|\d{3}-\d{2}-\d{4}$"  # grouped as a social security number
+)
 
 
 def digits_of(text: str) -> str:
@@ -69,7 +72,7 @@ def is_card_number(text: str, *, has_context: bool) -> bool:
     fits = has_context or any(
         len(digits) in lengths and re.match(f"(?:{prefix})", digits) for prefix, lengths in CARD_LENGTHS
     )
-    return fits and len(set(digits)) > 2 and has_luhn_checksum(digits)
+    return fits and len(set(digits)) > 1 and has_luhn_checksum(digits)
 
 
 def is_iban(text: str) -> bool:
@@ -112,8 +115,8 @@ def is_ip_address(text: str) -> bool:
     return len(groups) >= 3 and any(char.isdigit() for char in text)
 
 
-def phone_number(text: str, regions: Sequence[str], *, has_context: bool) -> str | None:
-    """Recognise a telephone number.
+def phone_number(text: str, regions: Sequence[str], *, has_context: bool) -> tuple[str, str] | None:
+    """Recognise a telephone number at the beginning of a text, which may hold up to two groups more.
 
     A number with a country code, or after a word such as "phone" or "call", must be possible in its country
     or in a region given. Any other must be grouped as telephone numbers are, and valid in such a number plan.
@@ -124,24 +127,49 @@ def phone_number(text: str, regions: Sequence[str], *, has_context: bool) -> str
         has_context: such a word stands before it.
 
     Returns:
-        The number in E.164, or None.
+        (the part of the text that is the number, the number in E.164), or None.
     """
+    beginnings = [part for part in _beginnings(text) if _may_be_phone(part, has_context=has_context)]
+    for part in beginnings:
+        for number in _readings(part, regions):
+            if phonenumbers.is_valid_number(number):
+                return part, _e164(number)
+    for part in beginnings:
+        for number in _readings(part, regions) if has_context or _has_country_code(part) else ():
+            if phonenumbers.is_possible_number(number):
+                return part, _e164(number)
+    return None
+
+
+def _beginnings(text: str) -> list[str]:
+    """Offer a text whole, then without its last and its last two groups: "555-123-4567 2 times"."""
+    ends = [group.end() for group in re.finditer(r"\d+", text)]
+    return [text, *(text[:end] for end in ends[-2:-4:-1] if end >= PHONE_MIN_DIGITS)]
+
+
+def _may_be_phone(text: str, *, has_context: bool) -> bool:
     num_digits = len(digits_of(text))
-    if not PHONE_MIN_DIGITS <= num_digits <= PHONE_MAX_DIGITS + 6 or _looks_like_date(text):
-        return None
+    if not PHONE_MIN_DIGITS <= num_digits <= PHONE_MAX_DIGITS + 6 or _NOT_PHONE.match(text):
+        return False
+    return has_context or _has_country_code(text) or _is_grouped_like_phone(text)
+
+
+def _has_country_code(text: str) -> bool:
+    return text.startswith(("+", "00")) and len(digits_of(text)) >= 9
+
+
+def _readings(text: str, regions: Sequence[str]) -> Iterator[phonenumbers.PhoneNumber]:
+    """Read a number in each region; once only where it names its country itself."""
     written = re.sub(r"^00(?=[1-9])", "+", text.replace("(0)", ""))
-    has_country = written.startswith("+") and num_digits >= 9
-    if not (has_context or has_country or _is_grouped_like_phone(written)):
-        return None
-    for region in ("ZZ",) if written.startswith("+") else regions:
+    for region in regions[:1] if written.startswith("+") else regions:
         try:
-            number = phonenumbers.parse(written, region)
+            yield phonenumbers.parse(written, region)
         except phonenumbers.NumberParseException:
             continue
-        possible = (has_context or has_country) and phonenumbers.is_possible_number(number)
-        if possible or phonenumbers.is_valid_number(number):
-            return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
-    return None
+
+
+def _e164(number: phonenumbers.PhoneNumber) -> str:
+    return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
 
 
 def _is_grouped_like_phone(text: str) -> bool:
@@ -157,10 +185,6 @@ def _is_grouped_like_phone(text: str) -> bool:
         return False
     is_thousands = not text.startswith("0") and all(len(group) == 3 for group in groups[1:])
     return len(groups) > 2 and not is_thousands
-
-
-def _looks_like_date(text: str) -> bool:
-    return bool(_DATE.match(text) or _YEARS.match(text))
 
 
 def entropy_bits(text: str) -> float:

@@ -7,6 +7,10 @@ Runs outside the product's own training loop on purpose: it makes the base that 
 Shapes: B sequences, T tokens.
 """
 
+# torch, tokenizers and transformers come without complete types.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# pyright: reportMissingTypeStubs=false, reportArgumentType=false, reportReturnType=false
+
 import argparse
 import gzip
 import hashlib

@@ -63,7 +63,7 @@ def trained_texts(
         (strangers if example is None else altered).append(trained.row)
     breaks = (
         _sentence(strangers, "in neither train nor validation of the dataset"),
-        _sentence(altered, "not what the dataset's rows of these ids render to"),
+        _sentence(altered, "not what their rows in the dataset render to"),
     )
     return TrainedTexts(tuple(rows), tuple(sentence for sentence in breaks if sentence))
 

@@ -14,7 +14,14 @@ from numpy.typing import NDArray
 
 from tunewright.core.stats import binomial_exact_p, clopper_pearson, two_sided_z, wilson_interval
 from tunewright.core.stats_bootstrap import Combine, bca_bootstrap
-from tunewright.core.stats_clusters import ClusterMean, cluster_codes, cluster_sizes, design_effect, mean_cr2
+from tunewright.core.stats_clusters import (
+    ClusterMean,
+    cluster_codes,
+    cluster_sizes,
+    design_effect,
+    effective_rows,
+    mean_cr2,
+)
 from tunewright.core.stats_distributions import t_quantile, t_tail
 from tunewright.core.stats_paired import adjusted_mean, mcnemar_exact, sign_flip_p, tango_interval, tango_p
 from tunewright.evals.evidence import ArmEvidence, Item, Metric
@@ -191,7 +198,7 @@ def _t_p(mean: ClusterMean, metric: Metric, null: float | None) -> float | None:
 def _clustered_rate(aligned: Aligned, metric: Metric, precision: Precision, null: float | None) -> Estimate:
     values = aligned.values[0][:, 0]
     mean = mean_cr2(values, aligned.clusters, level=precision.level)
-    effective = len(values) / design_effect(mean, cluster_sizes(aligned.clusters))
+    effective = effective_rows(mean, cluster_sizes(aligned.clusters), level=precision.level)
     floor = wilson_interval(mean.estimate * effective, effective, two_sided_z(precision.level))
     low, high = max(0.0, min(mean.low, floor[0])), min(1.0, max(mean.high, floor[1]))
     se = max(mean.se, adjusted_mean(mean.estimate, mean.estimate, effective, (0.0, 1.0)).se)
@@ -232,7 +239,7 @@ def _clustered_difference(
     gain: NDArray[np.float64], clusters: NDArray[np.int64], precision: Precision, null: float
 ) -> Estimate:
     mean = mean_cr2(gain, clusters, level=precision.level)
-    effective = len(gain) / design_effect(mean, cluster_sizes(clusters))
+    effective = effective_rows(mean, cluster_sizes(clusters), level=precision.level)
     scale = effective / len(gain)
     wins, losses = scale * float(np.sum(gain > 0)), scale * float(np.sum(gain < 0))
     floor = tango_interval(wins, losses, effective, two_sided_z(precision.level))

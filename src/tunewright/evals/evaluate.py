@@ -9,10 +9,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from tunewright.core.rows import load_split
+from tunewright.core.scorers import bind_scorer
 from tunewright.core.tokens import ChatTokenizer, load_token_rows
 from tunewright.errors import AliasConflict
 from tunewright.evals.arms import Answered, answer_suites
-from tunewright.evals.evidence import Contamination, Evidence, Parity
+from tunewright.evals.evidence import Contamination, Evidence, Item, Parity
 from tunewright.evals.exposure import exposure_facts, find_exposure
 from tunewright.evals.few_shot import OpenRows
 from tunewright.evals.fleet import Fleet, start_fleet
@@ -22,7 +23,8 @@ from tunewright.evals.items import as_chat, file_items, held_out_items, sample_b
 from tunewright.evals.latency import latency_facts
 from tunewright.evals.parity import check_parity, choose_rows, compare_tokens, read_reference
 from tunewright.evals.report import arm_evidence, item_lines, parity_facts, report_facts
-from tunewright.evals.suites import Suite, build_metrics, build_suite
+from tunewright.evals.requirements import require_known_slices
+from tunewright.evals.suites import HELD_OUT, Suite, build_metrics, build_suite
 from tunewright.ports import Commit, Ports, VaultSession
 from tunewright.recipe import Recipe
 from tunewright.records import Edge, EvalReport, EventDraft, Example, Record, TrainingRun
@@ -74,17 +76,35 @@ def evaluate(recipe: Recipe, run: TrainingRun, ports: Ports) -> EvalReport:
             f"evaluate: {known.ref} was made before, verdict {known.verdict}; re-used without a look"
         )
         return known
+    rows = _open_rows(inputs, ports)
+    _rehearse(inputs, rows)
     with ExitStack() as stack:
         fleet = start_fleet(inputs, ports, stack)
-        opened = _open(inputs, ports)
+        opened = _open(inputs, rows, ports)
+        exposure = find_exposure(inputs, opened.held_out, opened.neighbours, ports)
         findings = _measure(inputs, opened, fleet, ports)
-    exposure = find_exposure(inputs, opened.held_out, opened.neighbours, ports)
     report = _decide_and_commit(inputs, opened, findings, exposure, ports)
     ports.progress.finish(f"evaluate: {report.ref}, verdict {report.verdict}, look {report.look}")
     return report
 
 
-def _open(inputs: Inputs, ports: Ports) -> Opened:
+def _open_rows(inputs: Inputs, ports: Ports) -> OpenRows:
+    dataset = inputs.dataset
+    validation = load_split(dataset, "validation", ports.blobs) if "validation" in dataset.splits else []
+    return OpenRows(load_split(dataset, "train", ports.blobs), validation)
+
+
+def _rehearse(inputs: Inputs, rows: OpenRows) -> None:
+    """Try the gate on train rows, so that a gate that cannot be judged costs no look. Raises RecipeError."""
+    for spec in inputs.recipe.gate.suites:
+        if spec.path is None and rows.train:
+            for scorer in spec.scorers:
+                bind_scorer(scorer, rows.train)
+    seen = tuple(Item(row.id, row.id, "", row.slices) for row in rows.train)
+    require_known_slices(inputs.recipe.gate, {HELD_OUT: seen})
+
+
+def _open(inputs: Inputs, rows: OpenRows, ports: Ports) -> Opened:
     """Take the look, and read what is judged on."""
     subject = f"held_out:{inputs.held_out}"
     session = ports.vault.open("evaluate", subject, ports.actor)
@@ -92,7 +112,6 @@ def _open(inputs: Inputs, ports: Ports) -> Opened:
     dataset = inputs.dataset
     held_out = load_split(dataset, "held_out", ports.blobs, session)
     neighbours = json.loads(session.unseal(ports.blobs.get(dataset.neighbours)))
-    validation = load_split(dataset, "validation", ports.blobs) if "validation" in dataset.splits else []
     lineage = ports.blobs.get(dataset.lineage)
     return Opened(
         session=session,
@@ -100,7 +119,7 @@ def _open(inputs: Inputs, ports: Ports) -> Opened:
         held_out=held_out,
         neighbours={str(row): float(score) for row, score in neighbours.items()},
         lineage=lineage,
-        rows=OpenRows(load_split(dataset, "train", ports.blobs), validation),
+        rows=rows,
         suites=_suites(inputs, held_out, lineage),
     )
 
@@ -137,7 +156,11 @@ def _measure(inputs: Inputs, opened: Opened, fleet: Fleet, ports: Ports) -> Find
     latency = latency_facts(
         (candidate.engine, candidate.model),
         (base.engine, base.model),
-        [as_chat(first.examples[item.row].prompt) for item in first.items],
+        [
+            as_chat(first.examples[item.row].prompt)
+            for item in first.items
+            if item.row not in answered.too_long[first.name]
+        ],
     )
     facts: dict[str, Json] = {"latency": latency, "parity": parity_facts(parity, len(reference))}
     return Findings(answered, parity, facts)
@@ -180,11 +203,6 @@ def _commit(
     """Write the report, its edges and its event in one transaction."""
     run, recipe = inputs.run, inputs.recipe
 
-    def edges(ref: Ref) -> list[Edge]:
-        child = node("evaluation", ref)
-        parents = [("run", run.ref), ("dataset", inputs.dataset.ref)]
-        return [Edge(parent=node(kind, parent), child=child, role=kind) for kind, parent in parents]
-
     event = EventDraft(
         kind="evaluate",
         actor=ports.actor,
@@ -204,7 +222,7 @@ def _commit(
                 name=recipe.name,
                 make=lambda ref: _report(ref, inputs, made, ports),
                 event=event,
-                edges=edges,
+                edges=lambda ref: _edges(ref, inputs),
                 heads=moved,
             )
         )
@@ -215,6 +233,12 @@ def _commit(
         record = commit({})
     assert isinstance(record, EvalReport)  # the kind says so
     return record
+
+
+def _edges(ref: Ref, inputs: Inputs) -> list[Edge]:
+    child = node("evaluation", ref)
+    parents = [("run", inputs.run.ref), ("dataset", inputs.dataset.ref)]
+    return [Edge(parent=node(kind, parent), child=child, role=kind) for kind, parent in parents]
 
 
 def _report(ref: Ref, inputs: Inputs, made: _Made, ports: Ports) -> EvalReport:

@@ -55,7 +55,7 @@ def find_prompt(inputs: Inputs, rows: OpenRows, served: Served, room: Room, port
     gate = inputs.recipe.gate
     if gate.few_shot == 0:
         return FoundPrompt(None, {"reason": "gate.few_shot is 0"}, {})
-    scorer = _deciding_scorer(gate, rows.validation)
+    scorer = deciding_scorer(gate, rows.validation)
     key = _key(inputs, scorer)
     stored = ports.records.head(key)
     if stored is not None:
@@ -93,13 +93,13 @@ def _choose(
             gate.max_new_tokens,
             ports.progress.update,
         ),
-        metric=lambda answers: _figure(scorer, answers, trial),
+        metric=lambda answers: figure_of(scorer, answers, trial),
         cap=cap,
     )
 
 
-def _figure(scorer: BoundScorer, answers: Sequence[Answer], trial: Sequence[Example]) -> float:
-    """The deciding metric on validation rows, turned so that higher is better."""
+def figure_of(scorer: BoundScorer, answers: Sequence[Answer], trial: Sequence[Example]) -> float:
+    """Compute the deciding metric on validation rows, turned so that higher is better."""
     scored = [score(scorer, answer, example) for answer, example in zip(answers, trial, strict=True)]
     metric = Metric(scorer.metric, "validation", scorer.scorer.kind, combine=scorer.combine)
     figure = metric_of(metric, [value for value in scored if value is not None])
@@ -108,8 +108,8 @@ def _figure(scorer: BoundScorer, answers: Sequence[Answer], trial: Sequence[Exam
     return figure if scorer.scorer.higher_is_better else -figure
 
 
-def _deciding_scorer(gate: GateSection, validation: Sequence[Example]) -> BoundScorer | None:
-    """The first scorer of the first suite that a generated answer alone decides."""
+def deciding_scorer(gate: GateSection, validation: Sequence[Example]) -> BoundScorer | None:
+    """Find the first scorer of the first suite that a generated answer alone decides."""
     for spec in gate.suites[0].scorers:
         known = SCORERS[spec.kind]
         if validation and not known.needs_logprobs and not known.information_only:

@@ -59,10 +59,7 @@ def decide(evidence: Evidence, gate: GateSection) -> Decision:
     """
     requirements = effective_requirements(gate, evidence.metrics)
     require_known_slices(gate, evidence.items)
-    if all(arm.arm != "candidate" for arm in evidence.arms):
-        raise EvaluationError(
-            "the evidence has no arm `candidate`; expected one. Evaluate the candidate first."
-        )
+    _require_candidate(evidence)
     integrity = (
         contamination_check(evidence.contamination, gate.max_dirty_fraction),
         pairing_check(evidence),
@@ -89,6 +86,14 @@ def worst(checks: Sequence[Check]) -> Verdict:
     """Return the worst verdict among required checks, of which there is at least one."""
     verdicts: list[Verdict] = [check.verdict for check in checks if check.required]
     return min(verdicts, key=_WORST_FIRST.index)
+
+
+def _require_candidate(evidence: Evidence) -> None:
+    if all(arm.arm != "candidate" for arm in evidence.arms):
+        found = ", ".join(arm.arm for arm in evidence.arms) or "none"
+        raise EvaluationError(
+            f"the evidence has no arm `candidate` (found: {found}). Evaluate the candidate first."
+        )
 
 
 def _bench(evidence: Evidence, gate: GateSection) -> Bench:

@@ -86,12 +86,12 @@ def pairing_check(evidence: Evidence) -> Check:
 
 def _unpaired(suite: str, items: tuple[Item, ...], arm: ArmEvidence, evidence: Evidence) -> str | None:
     prompts: Mapping[str, str] = arm.prompts.get(suite, {})
-    if not prompts:
-        return None
     expected = {item.row: item.prompt_digest for item in items}
     scored = {
         row for metric in evidence.metrics if metric.suite == suite for row in arm.values.get(metric.key, {})
     }
+    if not prompts and not scored:
+        return None
     odd = tuple(sorted((expected.keys() ^ prompts.keys()) | (scored - expected.keys())))
     if odd:
         return f"{arm.arm} was not scored on the rows of suite {suite} ({listed(odd)} differ)"

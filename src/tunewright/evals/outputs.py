@@ -10,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from tunewright.core.scorers import Answer
 from tunewright.core.tokens import ChatTokenizer, TokenRow, supervise, truncate
-from tunewright.errors import BlobCorrupt, EngineFailed
+from tunewright.errors import BlobCorrupt, EngineFailed, TokenError
 from tunewright.evals.items import Chat
 from tunewright.evals.suites import Suite
 from tunewright.ports import Engine, GenerateRequest
@@ -121,14 +121,7 @@ def add_likelihoods(
     for suite in suites:
         if not suite.needs_logprobs:
             continue
-        rows = [
-            truncate(
-                supervise(tokenizer, row, suite.examples[row].messages),
-                max_tokens,
-                keep_first=tokenizer.bos_id,
-            )
-            for row in outputs[suite.name]
-        ]
+        rows = _token_rows(suite, outputs.get(suite.name, {}), tokenizer, max_tokens)
         for token_row, nll in zip(rows, _answer_nll(asked.engine, rows, asked.model), strict=True):
             start, end = token_row.spans[-1]
             answer = added[suite.name][token_row.row]
@@ -164,6 +157,20 @@ def _interleave(asked: Sequence[Asked]) -> list[tuple[Asked, str, str, Chat]]:
     ]
     longest = max((len(queue) for queue in queues), default=0)
     return [queue[index] for index in range(longest) for queue in queues if index < len(queue)]
+
+
+def _token_rows(
+    suite: Suite, answers: Mapping[str, Answer], tokenizer: ChatTokenizer, max_tokens: int
+) -> list[TokenRow]:
+    """Encode rows with their reference answer; a row that has none to weigh stays without likelihood."""
+    rows: list[TokenRow] = []
+    for row in answers:
+        try:
+            whole = supervise(tokenizer, row, suite.examples[row].messages)
+            rows.append(truncate(whole, max_tokens, keep_first=tokenizer.bos_id))
+        except TokenError:
+            continue
+    return rows
 
 
 def _answer_nll(engine: Engine, rows: Sequence[TokenRow], model: str) -> list[float]:

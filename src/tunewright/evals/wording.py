@@ -104,7 +104,7 @@ def _claim(finding: Finding) -> str:
 
 def _numbers(finding: Finding) -> str:
     found = finding.found
-    sign = ">" if finding.is_above else "<"
+    sign = (">" if finding.is_above else "<") + ("=" if finding.other is None else "")
     return (
         f"{100 * finding.level:g} % interval {number(found.low)} to {number(found.high)}; "
         f"{counted(finding.n, finding.clusters)}; needed {sign} {finding.bound + 0.0:g}"
@@ -123,4 +123,4 @@ def _needed(finding: Finding) -> str:
         return ""
     if finding.n_needed is not None:
         return f"; about {finding.n_needed:,} rows would be needed"
-    return "; more rows would not help if the difference stays as it is"
+    return "; more rows would not help if the result stays as it is"

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 from tunewright.curate.curate import curate
 from tunewright.evals.advice import Advice, Situation, advise
-from tunewright.evals.probe_prompt import measure_few_shot
+from tunewright.evals.prompt_only import PromptOnly, measure_prompt
 from tunewright.ports import Ports
 from tunewright.recipe import Recipe
-from tunewright.records import Interval
+from tunewright.records import DatasetVersion
 from tunewright.values import Json
 
 
@@ -16,9 +16,9 @@ class Advised:
     """The answer with what it rests on."""
 
     num_rows: int
-    metric: str
     bar: float | None
-    few_shot: Interval | None
+    """The highest `at_least` the recipe asks of the metric measured."""
+    prompt: PromptOnly | None
     advice: Advice
 
     def to_json(self) -> dict[str, Json]:
@@ -28,9 +28,9 @@ class Advised:
             "reasons": [*self.advice.reasons],
             "suggestions": [*self.advice.suggestions],
             "rows": self.num_rows,
-            "metric": self.metric,
             "bar": self.bar,
-            "few_shot": dict(self.few_shot.to_json()) if self.few_shot else None,
+            "metric": self.prompt.metric if self.prompt else None,
+            "few_shot": dict(self.prompt.interval.to_json()) if self.prompt else None,
         }
 
     def to_text(self) -> str:
@@ -39,3 +39,28 @@ class Advised:
         lines += [f"  because: {reason}" for reason in self.advice.reasons]
         lines += [f"  next: {suggestion}" for suggestion in self.advice.suggestions]
         return "\n".join(lines)
+
+
+def advise_recipe(recipe: Recipe, ports: Ports) -> Advised:
+    """Curate, measure the best few-shot prompt on validation rows, and answer by the rules."""
+    dataset = curate(recipe, ports)
+    prompt = measure_prompt(recipe, dataset, ports)
+    bars = [
+        one.at_least
+        for one in recipe.gate.require
+        if one.at_least is not None and prompt is not None and one.metric == prompt.metric
+    ]
+    bar = max(bars, default=None)
+    situation = Situation(
+        num_rows=dataset.rows_kept,
+        bar=bar,
+        few_shot=prompt.interval if prompt else None,
+        label_consistency=_consistency(dataset),
+    )
+    return Advised(dataset.rows_kept, bar, prompt, advise(situation))
+
+
+def _consistency(dataset: DatasetVersion) -> float | None:
+    conflicts = dataset.report.get("conflicts")
+    ceiling = conflicts.get("consistency_ceiling") if isinstance(conflicts, dict) else None
+    return ceiling if isinstance(ceiling, float) else None

@@ -13,7 +13,6 @@ import psutil
 
 from tunewright.errors import BaseModelError
 from tunewright.ports import Bases
-from tunewright.settings import Settings
 
 _PACKAGES = ("torch", "transformers", "peft", "tokenizers", "safetensors", "numba", "polars", "sqlalchemy")
 _MIN_MEMORY_BYTES = 4 * 2**30
@@ -30,18 +29,18 @@ class Finding:
     """What was found; where it is not ok, also what to do."""
 
 
-def examine(settings: Settings, bases: Bases) -> list[Finding]:
+def examine(bases: Bases, *, workspace: Path, config_dir: Path, threads: int) -> list[Finding]:
     """Look at everything a run needs, without changing anything."""
     return [
         _python(sys.version_info[:3]),
         *[_package(name) for name in _PACKAGES],
         _memory(psutil.virtual_memory().available),
-        _disk(settings.workspace),
-        _writable("workspace", settings.workspace),
-        _writable("configuration folder", settings.config_dir),
-        _private(settings.config_dir),
+        _disk(workspace),
+        _writable("workspace", workspace),
+        _writable("configuration folder", config_dir),
+        _private(config_dir),
         _base(bases),
-        Finding("threads", True, f"{settings.threads} of {os.cpu_count()} cores will be used"),
+        Finding("threads", True, f"{threads} of {os.cpu_count()} cores will be used"),
     ]
 
 

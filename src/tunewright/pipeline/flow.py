@@ -10,12 +10,17 @@ from typing import Literal
 
 from tunewright.curate.curate import curate
 from tunewright.evals.evaluate import evaluate
+from tunewright.evals.planner import reachable_verdict
+from tunewright.evals.suites import check_gate
 from tunewright.ports import Ports
 from tunewright.recipe import Recipe
 from tunewright.records import DatasetVersion, EvalReport, ModelVersion, TrainingRun
 from tunewright.registry.register import register
 from tunewright.registry.waive import is_waived
 from tunewright.train.train import train
+
+FEW_ROWS = 1000
+"""Rows below which people are told what so few can prove."""
 
 Stage = Literal["curate", "train", "evaluate", "register"]
 
@@ -33,7 +38,9 @@ class Outcome:
 
 def run_recipe(recipe: Recipe, ports: Ports, *, until: Stage = "register") -> Outcome:
     """Walk a recipe from raw files to a registered model, re-using whatever is made already."""
+    check_gate(recipe.gate)  # a typing mistake there must not cost a training
     dataset = curate(recipe, ports)
+    _say_what_is_reachable(recipe, dataset, ports)
     if until == "curate":
         return Outcome(dataset)
     run = train(recipe, dataset, ports)
@@ -44,3 +51,18 @@ def run_recipe(recipe: Recipe, ports: Ports, *, until: Stage = "register") -> Ou
     if until == "evaluate" or not may_register:
         return Outcome(dataset, run, report)
     return Outcome(dataset, run, report, register(recipe, report, ports))
+
+
+def _say_what_is_reachable(recipe: Recipe, dataset: DatasetVersion, ports: Ports) -> None:
+    if dataset.rows_kept >= FEW_ROWS:
+        return
+    margins = [one.margin for one in recipe.gate.require if one.not_worse_than is not None]
+    fraction = recipe.data.split.held_out
+    ports.progress.finish(
+        reachable_verdict(
+            dataset.splits["held_out"].rows,
+            min(margins, default=0.03),
+            alpha=recipe.gate.alpha,
+            held_out_fraction=fraction,
+        )
+    )

@@ -14,7 +14,7 @@ from tunewright.curate.gather import Gathered, gather
 from tunewright.curate.readers import find_sources
 from tunewright.curate.steps import Prepared, make_rules
 from tunewright.errors import TokenError
-from tunewright.evals.planner import reachable_verdict
+from tunewright.evals.planner import plan_gate
 from tunewright.ports import BaseFiles, Ports
 from tunewright.recipe import Recipe
 from tunewright.train.forecast import Forecast, forecast
@@ -40,8 +40,8 @@ class Plan:
     longest_tokens: int
     learning_rate: str
     forecast: Forecast
-    verdict: str
-    """Which verdict so many held-out rows can give."""
+    requirements: tuple[tuple[str, str], ...]
+    """Each requirement of the gate, and what so many held-out rows can show about it."""
 
     def to_json(self) -> dict[str, Json]:
         """Give all numbers."""
@@ -61,7 +61,7 @@ class Plan:
             "trained_parameters": self.forecast.trained_parameters,
             "memory_bytes": self.forecast.memory_bytes,
             "wall_s": round(self.forecast.wall_s, 1),
-            "reachable_verdict": self.verdict,
+            "requirements": [{"name": name, "reachable": said} for name, said in self.requirements],
         }
 
     def to_text(self) -> str:
@@ -79,7 +79,8 @@ class Plan:
                 f"  rate      {self.learning_rate}",
                 f"  memory    about {cost.memory_bytes / 2**20:,.0f} MiB at the peak",
                 f"  time      about {_duration(cost.wall_s)} of training on this machine",
-                f"  verdict   {self.verdict}",
+                "  the gate with so many held-out rows:",
+                *[f"    {name}: {said}" for name, said in self.requirements],
             ]
         )
 
@@ -121,9 +122,7 @@ def plan_recipe(recipe: Recipe, ports: Ports, *, threads: int) -> Plan:
             label_fraction=labelled,
             threads=threads,
         ),
-        verdict=reachable_verdict(
-            held_out, _margin(recipe), alpha=recipe.gate.alpha, held_out_fraction=split.held_out
-        ),
+        requirements=plan_gate(recipe.gate, held_out),
     )
 
 
@@ -142,11 +141,6 @@ def _tokenised(rows: Sequence[Prepared], base: BaseFiles, max_tokens: int) -> li
 
 def _removed(gathered: Gathered) -> dict[str, int]:
     return dict(Counter(one.reason for one in gathered.rejections).most_common())
-
-
-def _margin(recipe: Recipe) -> float:
-    margins = [one.margin for one in recipe.gate.require if one.not_worse_than is not None]
-    return min(margins, default=0.03)
 
 
 def _duration(seconds: float) -> str:

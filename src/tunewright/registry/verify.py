@@ -189,6 +189,9 @@ def _edge_problems(walk: _Walk, row: Row, subject: str) -> Iterator[str]:
         found = {(edge.parent, edge.child, edge.role) for edge in stored}
         missing = [edge for edge in told if not isinstance(edge, list) or tuple(edge) not in found]
         yield from (f"lineage edge {edge} of {subject} is gone or was edited" for edge in missing)
+        known = [tuple(edge) for edge in told if isinstance(edge, list)]
+        added = [edge for edge in found if edge[1] == subject and edge not in known]
+        yield from (f"lineage edge {list(edge)} of {subject} was put in" for edge in sorted(added))
 
 
 def _table_problems(walk: _Walk) -> Iterator[str]:

@@ -12,10 +12,10 @@ from tunewright.recipe import TrainSection
 from tunewright.train.watch import every_steps
 from tunewright.values import Json
 
-FLOPS_PER_S_A_THREAD = 2.4e10
+FLOPS_PER_S_A_THREAD = 5e10
 """What the loop reaches in fp32 on one thread of a small CPU with the tiny base; `plan` may pass its own."""
 BF16_SPEEDUP = 1.3
-PROCESS_BYTES = 450 << 20
+PROCESS_BYTES = 560 << 20
 """Interpreter and libraries of the worker."""
 START_S = 12.0
 """Imports, loading and self-checks on a small CPU."""

@@ -84,10 +84,8 @@ def run_worker(folder: Path, expected: Forecast, ports: Ports) -> None:
         match event.get("event"):
             case "waiting":
                 ports.progress.update(0, f"waiting: {event['reason']}")
-            case "started":
-                ports.progress.start("train", total=int(str(event["num_steps"])), unit="steps")
-                if event["resumed_from"]:
-                    ports.progress.update(int(str(event["resumed_from"])), "resumed from a checkpoint")
+            case "started" if event["resumed_from"]:
+                ports.progress.update(int(str(event["resumed_from"])), "resumed from a checkpoint")
             case "step":
                 ports.progress.update(int(str(event["step"])), _step_note(event))
             case "error":
@@ -95,6 +93,7 @@ def run_worker(folder: Path, expected: Forecast, ports: Ports) -> None:
             case _:
                 pass
 
+    ports.progress.start("train", total=expected.num_steps, unit="steps")
     ports.progress.update(0, f"about {expected.wall_s:.0f} s and {expected.memory_bytes >> 20} MiB")
     code = ports.executor.run(WORKER, folder, on_line=on_line)
     if failure:

@@ -301,7 +301,7 @@ def _diverged(
     last = f"the last good checkpoint is step {saved_step} in {root}" if saved_step else "no checkpoint yet"
     return TrainingDiverged(
         f"training diverged at step {step}: {why}; rows of the step ({len(rows)}): {names}; {last}. "
-        " Lower train.learning_rate or raise warmup_fraction, and look at these rows."
+        "Lower train.learning_rate or raise warmup_fraction, and look at these rows."
     )
 
 

@@ -3,6 +3,7 @@
 # pyright: reportMissingTypeStubs=false
 
 import json
+import warnings
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -115,7 +116,9 @@ def make_trainable(model: PreTrainedModel, settings: TrainSection) -> Trainable:
         bias="none",
         task_type="CAUSAL_LM",
     )
-    adapted = get_peft_model(model, config, adapter_name=ADAPTER)
+    with warnings.catch_warnings():  # PEFT still reads an attribute that transformers has renamed
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+        adapted = get_peft_model(model, config, adapter_name=ADAPTER)
     parameters = {
         name.replace(f".{ADAPTER}.", "."): value
         for name, value in adapted.named_parameters()

@@ -38,7 +38,6 @@ def train(recipe: Recipe, dataset: DatasetVersion, ports: Ports) -> TrainingRun:
         ports.progress.start("train")
         ports.progress.finish(f"re-used run {cast('TrainingRun', found).ref}")
         return cast("TrainingRun", found)
-    ports.progress.start("train", unit="steps")
     folder = ports.runs_dir / identity[:16]
     tokenizer = ChatTokenizer.from_base(base)
     max_tokens = context_limit(recipe.train.max_tokens, base.config)

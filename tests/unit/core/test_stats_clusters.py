@@ -8,6 +8,7 @@ from tunewright.core.stats_clusters import (
     cluster_codes,
     cluster_sizes,
     design_effect,
+    effective_rows,
     icc,
     mean_cr2,
     paired_difference_cr2,
@@ -107,3 +108,14 @@ def test_design_effect_is_bounded_and_assumes_the_worst_when_nothing_varies():
 
 def test_codes_follow_first_appearance():
     assert cluster_codes(["b", "a", "b", "c"]).tolist() == [0, 1, 0, 2]
+
+
+def test_effective_rows_shrink_with_likeness_and_with_few_clusters():
+    rng = np.random.default_rng(6)
+    clusters = np.repeat(np.arange(12), 10)
+    sizes = cluster_sizes(clusters)
+    alike = mean_cr2(rng.integers(0, 2, 12).astype(float)[clusters], clusters)
+    many = np.arange(5000)
+    independent = mean_cr2(rng.integers(0, 2, 5000).astype(float), many)
+    assert effective_rows(alike, sizes, level=0.9) == pytest.approx(12 * (1.6449 / 1.7959) ** 2, rel=1e-3)
+    assert effective_rows(independent, cluster_sizes(many), level=0.9) == pytest.approx(5000, rel=0.001)

@@ -1,7 +1,9 @@
 """Personal data is found, proven, masked the same way everywhere in a row, and never leaves in the open."""
 
+import itertools
 import json
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -44,7 +46,7 @@ def masked(text: str, rules: PiiRules | None = None) -> str:
         ("social security 536904399", "social security <SSN_1>"),
         ("from 192.168.0.17 to 2001:db8::ff00:42:8329", "from <IP_1> to <IP_2>"),
         ("call (212) 555-2368 now", "call <PHONE_1> now"),
-        ("call 212-555-2368 2 times", "call <PHONE_1> 2 times"),
+        ("call +1 212-555-2368 2 times", "call <PHONE_1> 2 times"),
         ("+49 30 901820", "<PHONE_1>"),
         ("Tel. 01 42 68 53 00", "Tel. <PHONE_1>"),
         ("my phone number is 2125552368", "my phone number is <PHONE_1>"),
@@ -177,7 +179,7 @@ def test_one_wrong_digit_breaks_the_luhn_sum(number: int):
 @given(st.text(max_size=200))
 def test_masking_never_fails_and_keeps_what_it_does_not_find(text: str):
     spans = find_spans(text, DEFAULT)
-    assert all(a.end <= b.start for a, b in zip(spans, spans[1:], strict=False))
+    assert all(a.end <= b.start for a, b in itertools.pairwise(spans))
     if not spans:
         assert masked(text) == text
 
@@ -186,8 +188,6 @@ def test_masking_never_fails_and_keeps_what_it_does_not_find(text: str):
     "char", ["a", "1", "1 ", "-", "@", "a@", "a.", ":", "1.", "(1", "key=", "sk-", "eyJ.", "A0 "]
 )
 def test_long_runs_do_not_make_matching_slow(char: str):
-    import time
-
     start = time.perf_counter()
     find_spans(char * 4000, DEFAULT)
     assert time.perf_counter() - start < 2
@@ -202,7 +202,7 @@ def test_validators_know_their_ranges():
     assert not is_us_social_security_number("123-45-6789")
     assert is_ip_address("fe80::1ff:fe23:4567:890a")
     assert not is_ip_address("a::b")
-    assert phone_number("030 901820", ("DE",), has_context=False) == "+4930901820"
+    assert phone_number("030 901820", ("DE",), has_context=False) == ("030 901820", "+4930901820")
     assert phone_number("2125552368", ("US",), has_context=False) is None
 
 

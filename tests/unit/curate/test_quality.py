@@ -46,7 +46,7 @@ def found(prompt: str, answer: str, **rules) -> str | None:
         ("yes", "[1, 2]"),
         (
             "Where is it?",
-            "I'm sorry, but I can't cancel an order that has shipped. I can start a return for you.",
+            "I'm sorry, but I can't cancel an order that has shipped already.",
         ),
         ("Do you ship?", "I cannot ship to PO boxes, but a pick-up point works."),
         ("Who makes it?", "Acme is known as an AI company and sells robots."),

@@ -131,7 +131,7 @@ def test_tokens_of_another_text_break_the_chain_and_are_compared_as_they_are(tok
     texts = trained_texts([swapped], {example.id: example}, tokenizer)
     assert HELD_OUT[2].text in texts.rows[0].text
     assert texts.chain_breaks == (
-        f"1 trained rows are not what the dataset's rows of these ids render to; the first is {example.id[:12]}",
+        f"1 trained rows are not what their rows in the dataset render to; the first is {example.id[:12]}",
     )
     found = find_contamination(HELD_OUT, texts, neighbours={}, lexical_threshold=0.6)
     assert found.dirty_rows == ("h2",)

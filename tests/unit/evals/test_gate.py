@@ -293,8 +293,8 @@ def test_an_aggregate_metric_is_bootstrapped_by_clusters():
 
 def test_an_aggregate_metric_undefined_on_resamples_concludes_nothing():
     values = [(0.0, 0.0)] * 19 + [(1.0, 1.0)]
-    evidence = an_evidence({"candidate": values, "base": values}, metric=F1)
-    decision = decide(evidence, a_gate(holds_against("base", 0.05, "macro_f1")))
+    evidence = an_evidence({"candidate": values, "base": values}, metric=PERPLEXITY)
+    decision = decide(evidence, a_gate(holds_against("base", 0.05, "perplexity")))
     assert decision.verdict == "inconclusive"
     assert "undefined on" in decision.reasons[0]
 
@@ -372,6 +372,17 @@ def test_arms_scored_on_other_rows_or_prompts_are_void(change, words):
     decision = decide(evidence, a_gate(beats_base()))
     assert decision.verdict == "void"
     assert words in decision.reasons[0]
+
+
+def test_values_without_recorded_prompts_are_void_but_an_arm_left_out_of_a_suite_is_only_missing():
+    scores = {"candidate": outcomes(150, 200), "base": outcomes(0, 200)}
+    candidate, base = an_evidence(scores).arms
+    unproven = an_evidence(scores, arms=(candidate, ArmEvidence("base", "base", {}, base.values)))
+    assert decide(unproven, a_gate(beats_base())).verdict == "void"
+    absent = an_evidence(scores, arms=(candidate, ArmEvidence("base", "base", {}, {})))
+    decision = decide(absent, a_gate(beats_base()))
+    assert decision.verdict == "inconclusive"
+    assert "base has no value of held_out/exact" in decision.reasons[0]
 
 
 def without_values(evidence, rows):

@@ -101,9 +101,9 @@ def test_enough_rows_are_told_so():
 
 
 def test_under_ten_rows_every_verdict_is_open():
-    assert reachable_verdict(6, 0.05) == (
-        "With 6 held-out rows every verdict is `inconclusive`: at least 10 independent rows are needed, 4 more."
-    )
+    text = reachable_verdict(6, 0.05)
+    assert text.startswith("With 6 held-out rows every verdict is `inconclusive`")
+    assert text.endswith("at least 10 independent rows are needed, 4 more.")
 
 
 def test_margin_zero_is_explained():

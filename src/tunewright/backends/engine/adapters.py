@@ -123,4 +123,4 @@ def _check_against_base(pairs: Mapping[str, tuple[Tensor, Tensor]], sites: Mappi
 
 
 def _is_finite(update: SiteUpdate) -> bool:
-    return all(bool(torch.isfinite(x).all()) for x in (update.down_QI, *(up for _, _, up in update.ups)))
+    return all(bool(torch.isfinite(x).all()) for x in (update.down_QI, update.up_QO))

@@ -143,9 +143,10 @@ def _attend(
     """Attend as transformers calls it: query (1, H, N, D), key and value (1, K, N, D)."""
     unknown = sorted(name for name in ("softcap", "s_aux", "position_bias") if others.get(name) is not None)
     if engine_attention is None or unknown:
+        needed = ", ".join(unknown) or "an attention of its own"
         raise BaseIncomplete(
-            f"the architecture {type(module).__name__} needs {', '.join(unknown) or 'an attention of its own'}, "
-            "which the engine does not have; serve this base with another engine"
+            f"the architecture {type(module).__name__} needs {needed}, which the engine does not have; "
+            "serve this base with another engine"
         )
     q_NHD, k_NKD, v_NKD = (x[0].transpose(0, 1) for x in (query, key, value))
     scale = q_NHD.shape[-1] ** -0.5 if scaling is None else scaling

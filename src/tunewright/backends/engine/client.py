@@ -120,11 +120,13 @@ class EngineClient:
             max_in_flight: requests sent before the first of them is answered.
             diagnose: says what is known of the engine's process, for error messages.
         """
-        self._url = url
+        self.url = url
+        self.token = token
+        self.adapter_folder: Path | None = None
+        """Where adapter files are handed over; none before the first."""
         self._headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
         self._max_in_flight = max_in_flight
         self._diagnose = diagnose
-        self._folder: Path | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -139,9 +141,9 @@ class EngineClient:
 
     def close(self) -> None:
         """Remove the files that adapters were handed over in."""
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
-            self._folder = None
+        if self.adapter_folder is not None:
+            shutil.rmtree(self.adapter_folder, ignore_errors=True)
+            self.adapter_folder = None
 
     def load_adapter(self, digest: Digest, files: Mapping[str, bytes]) -> None:
         """Load verified adapter bytes under their digest. Raises BaseMismatch, EngineFailed."""
@@ -174,9 +176,9 @@ class EngineClient:
 
     def _materialise(self, digest: Digest, files: Mapping[str, bytes]) -> Path:
         """Write an adapter into a folder that only this user can read, and that ends with this client."""
-        if self._folder is None:
-            self._folder = Path(tempfile.mkdtemp(prefix="tunewright-adapters-"))
-        folder = self._folder / digest
+        if self.adapter_folder is None:
+            self.adapter_folder = Path(tempfile.mkdtemp(prefix="tunewright-adapters-"))
+        folder = self.adapter_folder / digest
         folder.mkdir(mode=0o700, exist_ok=True)
         for name, data in files.items():
             if name in ("", ".", "..") or Path(name).name != name or "\0" in name:
@@ -205,7 +207,7 @@ class EngineClient:
         async with aiohttp.ClientSession(
             headers=self._headers, timeout=timeout, connector=aiohttp.TCPConnector(limit=0), trust_env=False
         ) as session:
-            post = _Post(session, self._url, self._diagnose)
+            post = _Post(session, self.url, self._diagnose)
 
             async def one(call: Callable[["_Post"], Awaitable[_Result]]) -> _Result:
                 nonlocal num_done

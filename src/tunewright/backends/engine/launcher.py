@@ -22,6 +22,9 @@ TOKEN_VARIABLE = "TUNEWRIGHT_ENGINE_TOKEN"
 
 START_TIMEOUT_S = 300.0
 STOP_TIMEOUT_S = 10.0
+DYING_S = 1.0
+"""An engine that no longer answers is given so long to be seen to have ended."""
+
 TAIL_CHARACTERS = 2000
 """How much of the engine's standard error an error message quotes."""
 
@@ -118,7 +121,10 @@ class LocalEngines:
 
 def _last_words(process: "subprocess.Popen[bytes]", log: Path) -> str:
     """Say how the process is and what it wrote last."""
-    code = process.poll()
+    try:
+        code = process.wait(DYING_S)
+    except subprocess.TimeoutExpired:
+        code = None
     state = "It is still running." if code is None else f"It ended with code {code}."
     try:
         tail = log.read_text("utf-8", errors="replace")[-TAIL_CHARACTERS:].strip()

@@ -15,6 +15,9 @@ from torch.nn import functional
 
 from tunewright.values import Digest
 
+FEW_TOKENS = 64
+"""Up to here one product with the zeros between blocks costs less than a product for each block."""
+
 
 @dataclass(frozen=True, slots=True)
 class SitePart:
@@ -41,8 +44,10 @@ class SiteUpdate:
 
     down_QI: Tensor
     """The A matrices of all its parts, one below the other; Q = ranks in sum."""
-    ups: tuple[tuple[slice, slice, Tensor], ...]
-    """For each part: its columns of x A^T, its outputs, and B^T times the scale, RO."""
+    up_QO: Tensor
+    """The B^T matrices of all its parts times the scale, as blocks; zero elsewhere."""
+    blocks: tuple[tuple[slice, slice], ...]
+    """Where each part's block lies: its rows and its columns of `up_QO`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +88,11 @@ def add_updates(out_NO: Tensor, x_NI: Tensor, site: str, groups: Sequence[Group]
         x_GI = x_NI if covers_all else x_NI[group.start : group.stop]
         out_GO = out_NO if covers_all else out_NO[group.start : group.stop]
         low_GQ = functional.linear(x_GI, update.down_QI)
-        for columns, outputs, up_RO in update.ups:
-            out_GO[:, outputs].addmm_(low_GQ[:, columns], up_RO)
+        if x_GI.shape[0] <= FEW_TOKENS:
+            out_GO.addmm_(low_GQ, update.up_QO)
+            continue
+        for ranks, outputs in update.blocks:
+            out_GO[:, outputs].addmm_(low_GQ[:, ranks], update.up_QO[ranks, outputs])
 
 
 def site_update(
@@ -103,16 +111,17 @@ def site_update(
     present = [(part, *pairs[part.module]) for part in site.parts if part.module in pairs]
     if not present:
         return None
-    ups: list[tuple[slice, slice, Tensor]] = []
+    down_QI = torch.cat([down_RI for _, down_RI, _ in present]).to(dtype)
+    up_QO = torch.zeros(down_QI.shape[0], site.parts[-1].stop, dtype=dtype)
+    blocks: list[tuple[slice, slice]] = []
     end = 0
     for part, down_RI, up_OR in present:
-        columns = slice(end, end + down_RI.shape[0])
-        ups.append((columns, slice(part.start, part.stop), up_OR.T.contiguous().to(dtype)))
-        end = columns.stop
-    down_QI = torch.cat([down_RI for _, down_RI, _ in present]).to(dtype)
-    return SiteUpdate(down_QI, tuple(ups))
+        blocks.append((slice(end, end + down_RI.shape[0]), slice(part.start, part.stop)))
+        up_QO[blocks[-1]] = up_OR.T.to(dtype)
+        end += down_RI.shape[0]
+    return SiteUpdate(down_QI, up_QO, tuple(blocks))
 
 
 def update_bytes(update: SiteUpdate) -> int:
     """Memory that an update takes."""
-    return sum(x.numel() * x.element_size() for x in (update.down_QI, *(up for _, _, up in update.ups)))
+    return sum(x.numel() * x.element_size() for x in (update.down_QI, update.up_QO))

@@ -88,7 +88,8 @@ def chunk(heading: Heading, choice: Choice, *, is_first: bool) -> dict[str, obje
 def usage_chunk(heading: Heading, counted: dict[str, object]) -> dict[str, object]:
     """Write the event with the counts, which comes before `[DONE]` when it was asked for."""
     kind = "chat.completion.chunk" if heading.is_chat else "text_completion"
-    return _head(heading, kind) | {"choices": [], "usage": counted}
+    no_choices: list[object] = []
+    return _head(heading, kind) | {"choices": no_choices, "usage": counted}
 
 
 def failure(message: str, *, kind: str, code: str, param: str | None = None) -> dict[str, object]:

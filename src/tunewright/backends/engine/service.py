@@ -5,6 +5,7 @@ the name away, and answers in the making keep the weights they began with.
 """
 
 import asyncio
+import os
 import secrets
 import time
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
@@ -56,6 +57,7 @@ class Service:
         load = self._scheduler.load()
         return {
             "status": "ok" if load.is_alive else "dead",
+            "pid": os.getpid(),
             "base": self.base.digest,
             "context_tokens": self.base.context_tokens,
             "adapters": len(self._adapters),

@@ -253,8 +253,11 @@ def _read(shape: type[_Body], body: bytes) -> _Body:
 
 def _refuse(shape: type[_Strict], error: ValidationError) -> NoReturn:
     """Turn the first complaint into a message that names the field."""
-    first: Any = error.errors(include_url=False)[0]  # Any: pydantic's own loosely typed dictionary
-    kind, location = first["type"], [str(part) for part in first["loc"]]
+    complaints: list[Any] = list(error.errors(include_url=False))  # Any: pydantic's own loose dictionaries
+    alike = [item for item in complaints if item["loc"][:1] == complaints[0]["loc"][:1]]
+    # of several forms that a field may have, the one it comes nearest to
+    first = max(alike, key=lambda item: (not item["type"].endswith("_type"), len(item["loc"])))
+    kind, location = first["type"], [str(part) for part in first["loc"] if _is_place(part)]
     param = location[0] if location else None
     if kind == "json_invalid":
         raise RequestRefused(f"the body is not JSON: {first['msg']}; expected one JSON object in UTF-8")
@@ -266,6 +269,11 @@ def _refuse(shape: type[_Strict], error: ValidationError) -> NoReturn:
             param=param,
         )
     raise RequestRefused(f"{'.'.join(location) or 'the body'}: {first['msg']}{_shown(first)}", param=param)
+
+
+def _is_place(part: int | str) -> bool:
+    """Tell fields and indexes from pydantic's names of types."""
+    return isinstance(part, int) or (part.isidentifier() and part not in ("str", "int"))
 
 
 def _shown(complaint: dict[str, Json]) -> str:
