@@ -6,7 +6,7 @@ read off the turns before. The domains are chosen to share nothing with any data
 
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 Messages = list[dict[str, str]]
 
@@ -46,7 +46,7 @@ def _thing(rng: random.Random) -> str:
     return f"{rng.choice(_ADJECTIVES)} {rng.choice(_THINGS)}" if rng.random() < 0.5 else rng.choice(_THINGS)
 
 
-def _listing(words: list[str]) -> str:
+def _listing(words: Sequence[str]) -> str:
     return words[0] if len(words) == 1 else ", ".join(words[:-1]) + " and " + words[-1]
 
 

@@ -3,7 +3,7 @@
 from tunewright.core.rows import load_split
 from tunewright.demo.truth import Fate, Place, read_fates
 from tunewright.ports import Ports
-from tunewright.records import DatasetVersion, Rejection
+from tunewright.records import DatasetVersion, Example, Rejection, Split
 from tunewright.values import node
 
 
@@ -13,6 +13,8 @@ def fates_of(dataset: DatasetVersion, ports: Ports) -> dict[Place, Fate]:
     Opens the vault for an audit, since tags stand in held-out rows too.
     """
     session = ports.vault.open("audit", node("dataset", dataset.ref), ports.actor)
-    kept = {split: load_split(dataset, split, ports.blobs, session) for split in dataset.splits}
+    kept: dict[Split, list[Example]] = {
+        split: load_split(dataset, split, ports.blobs, session) for split in dataset.splits
+    }
     lines = ports.blobs.get(dataset.rejections).splitlines()
     return read_fates([Rejection.model_validate_json(line) for line in lines], kept)

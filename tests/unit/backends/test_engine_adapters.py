@@ -17,7 +17,7 @@ from tunewright.backends.engine.adapter_files import (
     read_adapter,
 )
 from tunewright.backends.engine.adapters import build_adapter, load_adapter
-from tunewright.backends.engine.lora import Group, Site, SitePart, linear
+from tunewright.backends.engine.lora import FEW_TOKENS, Group, Site, SitePart, linear
 from tunewright.errors import AdapterRefused, BaseMismatch, BlobCorrupt
 from tunewright.values import Digest
 
@@ -62,11 +62,12 @@ def test_a_sound_adapter_loads_from_its_folder(tmp_path: Path):
     assert set(adapter.updates) == set(SITES)
 
 
-def test_a_row_gets_base_plus_scaled_update_and_parts_left_alone_stay_base():
+@pytest.mark.parametrize("num_tokens", [1, 3, FEW_TOKENS, FEW_TOKENS + 1])
+def test_tokens_get_base_plus_scaled_update_and_parts_left_alone_stay_base(num_tokens: int):
     adapter, given = build(files()), tensors()
-    x_NI = torch.randn(3, 6)
+    x_NI = torch.randn(num_tokens, 6)
     weight_OI = torch.randn(9, 6)
-    found = linear(x_NI, weight_OI, None, "attention.q+v", [Group(adapter, 0, 3)])
+    found = linear(x_NI, weight_OI, None, "attention.q+v", [Group(adapter, 0, num_tokens)])
     down, up = (given[f"base_model.model.attention.q.lora_{part}.weight"] for part in "AB")
     base = x_NI @ weight_OI.T
     torch.testing.assert_close(found[:, :4], base[:, :4] + 4.0 * (x_NI @ down.T @ up.T))
