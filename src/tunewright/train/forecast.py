@@ -70,6 +70,8 @@ class Forecast:
     memory_bytes: int
     """Everything, libraries included."""
     flops: float
+    flops_a_token: float
+    """Of a training step, forward and backward."""
     wall_s: float
 
 
@@ -139,6 +141,7 @@ def forecast(
         activation_bytes=activation_bytes,
         memory_bytes=PROCESS_BYTES + weights_bytes + optimizer_bytes + activation_bytes,
         flops=flops,
+        flops_a_token=a_token,
         wall_s=START_S + flops / speed,
     )
 

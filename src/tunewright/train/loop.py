@@ -6,8 +6,7 @@ Shapes: a micro-batch is one sequence of T tokens that holds several documents.
 
 import random
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -16,7 +15,6 @@ import numpy as np
 import psutil
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from tunewright.core.tokens import TokenRow
 from tunewright.errors import TrainingDiverged, TrainingError, TrainingInterrupted
@@ -37,7 +35,8 @@ from tunewright.train.job import CHECKPOINT_FOLDER, TrainJob
 from tunewright.train.memory import peak_memory_bytes, within_memory
 from tunewright.train.methods import Trainable
 from tunewright.train.objectives import Objective, sft_loss
-from tunewright.train.packed import MicroBatch, micro_batches
+from tunewright.train.packed import micro_batches
+from tunewright.train.passes import accumulate, evaluate
 from tunewright.train.schedule import rate_at
 from tunewright.values import Digest, Json
 
@@ -123,7 +122,7 @@ def run_loop(
     if checkpoint is None:
         _seed_everything(settings.seed + 1)
         state = _first_state(job, trainable)
-        base_eval_loss = _evaluate(model, objective, validation, job, around.device)
+        base_eval_loss = evaluate(model, objective, validation, job, around.device)
         state = state.model_copy(update={"base_eval_loss": base_eval_loss})
     else:
         state = checkpoint.state
@@ -151,7 +150,7 @@ def run_loop(
         step_rows = [train_rows[index] for index in plan[step - 1]]
         model.train()
         loss, micro_tokens = within_memory(
-            lambda size, batch=step_rows: _accumulate(model, objective, batch, size, job, around.device),
+            lambda size, batch=step_rows: accumulate(model, objective, batch, size, job, around.device),
             state.micro_tokens,
             longest=max(len(row.ids) for row in step_rows),
             on_retry=lambda: optimizer.zero_grad(set_to_none=True),
@@ -179,7 +178,7 @@ def run_loop(
         step_tokens, step_s = sum(len(row.ids) for row in step_rows), time.perf_counter() - started
 
         is_eval_due = step % eval_every == 0 or step == num_steps
-        eval_loss = _evaluate(model, objective, validation, job, around.device) if is_eval_due else None
+        eval_loss = evaluate(model, objective, validation, job, around.device) if is_eval_due else None
         point = MetricPoint(
             step=step,
             epoch=((step - 1) * settings.batch_rows + len(step_rows)) / len(train_rows),
@@ -247,51 +246,6 @@ def _first_state(job: TrainJob, trainable: Trainable) -> TrainState:
 
 def _evaluations(state: TrainState) -> list[tuple[int, float]]:
     return [(point.step, point.eval_loss) for point in state.metrics if point.eval_loss is not None]
-
-
-@contextmanager
-def precision(job: TrainJob, device: torch.device) -> Generator[None]:
-    """Compute in the job's precision: bf16 autocast, or fp32 as it stands."""
-    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=job.settings.precision == "bf16"):
-        yield
-
-
-def _accumulate(
-    model: PreTrainedModel,
-    objective: Objective,
-    rows: Sequence[TokenRow],
-    micro_tokens: int,
-    job: TrainJob,
-    device: torch.device,
-) -> float:
-    """Add up the gradients of one step, normalised by the label count of the whole step; returns its loss."""
-    batches = micro_batches(rows, micro_tokens, device)
-    num_labels = sum(len(batch.labels_S) for batch in batches)
-    total = torch.zeros((), device=device)
-    for batch in batches:
-        with precision(job, device):
-            loss = objective(model, batch) / num_labels
-        loss.backward()
-        total += loss.detach()
-    return total.item()
-
-
-def _evaluate(
-    model: PreTrainedModel,
-    objective: Objective,
-    batches: Sequence[MicroBatch],
-    job: TrainJob,
-    device: torch.device,
-) -> float | None:
-    """Compute the mean loss a supervised token over the validation rows; None when there are none."""
-    if not batches:
-        return None
-    model.eval()
-    total = torch.zeros((), device=device)
-    with torch.inference_mode(), precision(job, device):
-        for batch in batches:
-            total += objective(model, batch)
-    return total.item() / sum(len(batch.labels_S) for batch in batches)
 
 
 def _diverged(

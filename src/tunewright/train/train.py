@@ -9,7 +9,7 @@ from typing import cast
 
 from tunewright.core.rows import load_split
 from tunewright.core.tokens import ChatTokenizer
-from tunewright.ports import BaseFiles, Commit, Ports, put_tree
+from tunewright.ports import BaseFiles, Commit, Ports, Records, put_tree
 from tunewright.recipe import Recipe, TrainSection
 from tunewright.records import DatasetVersion, Edge, EventDraft, TrainingRun
 from tunewright.train.forecast import Forecast, forecast
@@ -46,7 +46,7 @@ def train(recipe: Recipe, dataset: DatasetVersion, ports: Ports) -> TrainingRun:
         for split in SPLITS
         if split in dataset.splits
     }
-    expected = _forecast(recipe.train, base, tokens)
+    expected = _forecast(recipe.train, base, tokens, measured_speed(ports.records, recipe.train))
     write_folder(folder, identity, recipe.train, base, tokenizer, tokens)
     run_worker(folder, expected, ports)
     result = read_verified_result(folder)
@@ -75,7 +75,19 @@ class Finished:
     expected: Forecast
 
 
-def _forecast(settings: TrainSection, base: BaseFiles, tokens: TokenisedSplits) -> Forecast:
+def measured_speed(records: Records, settings: TrainSection) -> float | None:
+    """Read what the last training of this precision reached on this workspace's machine, in FLOP/s."""
+    for run in reversed(records.list("run")):
+        facts = run.to_json()
+        done, spent = facts["report"].get("forecast"), facts["report"].get("measured")
+        if done and spent and spent["wall_s"] and facts["settings"].get("precision") == settings.precision:
+            return float(done["flops"]) / float(spent["wall_s"])
+    return None
+
+
+def _forecast(
+    settings: TrainSection, base: BaseFiles, tokens: TokenisedSplits, flops_per_s: float | None
+) -> Forecast:
     rows = tokens["train"].rows
     lengths = [len(row.ids) for row in rows]
     validation = tokens["validation"].rows if "validation" in tokens else ()
@@ -85,6 +97,7 @@ def _forecast(settings: TrainSection, base: BaseFiles, tokens: TokenisedSplits) 
         lengths,
         validation_tokens=sum(len(row.ids) for row in validation),
         label_fraction=sum(row.num_supervised for row in rows) / max(1, sum(lengths)),
+        flops_per_s=flops_per_s,
     )
 
 
@@ -96,65 +109,60 @@ def _commit(
     finished: Finished,
     ports: Ports,
 ) -> TrainingRun:
+    """Store the bytes, then commit the record, its edges and its event at once."""
     result = finished.result
     for split in SPLITS:
         ports.blobs.put((finished.folder / TOKEN_FILES[split]).read_bytes())
     trained = sorted({row.row for each in finished.tokens.values() for row in each.rows})
     trained_rows = ports.blobs.put(canonical_json(trained))
     candidate = put_tree(ports.blobs, read_candidate(finished.folder, result))
-
-    def make(ref: Ref) -> TrainingRun:
-        return TrainingRun(
-            ref=ref,
-            fingerprint=identity,
-            dataset=dataset.ref,
-            dataset_digest=dataset.digest,
-            base=base.ref,
-            method=recipe.train.method,
-            settings=result.settings,
-            seed=recipe.train.seed,
-            environment=result.environment,
-            self_checks=result.self_checks,
-            metrics=result.metrics,
-            order_digest=result.order_digest,
-            token_blobs=result.tokens,
-            trained_rows=trained_rows,
-            best_step=result.best_step,
-            stopped=result.stopped,
-            candidate=candidate,
-            num_tokens=result.num_tokens,
-            wall_s=result.wall_s,
-            peak_memory_bytes=result.peak_memory_bytes,
-            report=_report(recipe.train, base, finished),
-            created_at=ports.clock(),
-        )
-
-    run = cast(
-        "TrainingRun",
-        ports.records.commit(
-            Commit(
-                kind="run",
-                name=recipe.name,
-                make=make,
-                event=EventDraft(
-                    kind="train", actor=ports.actor, subject="", detail={"candidate": candidate}
-                ),
-                edges=lambda ref: (
-                    Edge(parent=node("dataset", dataset.ref), child=node("run", ref), role="dataset"),
-                    Edge(parent=node("base", base.ref.digest), child=node("run", ref), role="base"),
-                ),
-            )
+    draft = TrainingRun(
+        ref=Ref(recipe.name, 1),  # the store gives the version
+        fingerprint=identity,
+        dataset=dataset.ref,
+        dataset_digest=dataset.digest,
+        base=base.ref,
+        method=recipe.train.method,
+        seed=recipe.train.seed,
+        token_blobs=result.tokens,
+        trained_rows=trained_rows,
+        candidate=candidate,
+        report=_report(recipe.train, base, finished),
+        created_at=ports.clock(),
+        settings=result.settings,
+        environment=result.environment,
+        self_checks=result.self_checks,
+        metrics=result.metrics,
+        order_digest=result.order_digest,
+        best_step=result.best_step,
+        stopped=result.stopped,
+        num_tokens=result.num_tokens,
+        wall_s=result.wall_s,
+        peak_memory_bytes=result.peak_memory_bytes,
+    )
+    commit = Commit(
+        kind="run",
+        name=recipe.name,
+        make=lambda ref: draft.model_copy(update={"ref": ref}),
+        event=EventDraft(kind="train", actor=ports.actor, subject="", detail={"candidate": candidate}),
+        edges=lambda ref: (
+            Edge(parent=node("dataset", dataset.ref), child=node("run", ref), role="dataset"),
+            Edge(parent=node("base", base.ref.digest), child=node("run", ref), role="base"),
         ),
     )
+    run = cast("TrainingRun", ports.records.commit(commit))
     ports.progress.finish(_summary(run))
     return run
 
 
 def _report(settings: TrainSection, base: BaseFiles, finished: Finished) -> dict[str, Json]:
-    expected, result = finished.expected, finished.result
-    tokens = finished.tokens
+    expected, result, tokens = finished.expected, finished.result, finished.tokens
+    speed, ceiling = (
+        float(str(result.report.get(name, 0))) for name in ("tokens_per_s", "matmul_flops_per_s")
+    )
     return {
         **result.report,
+        "mfu": speed * expected.flops_a_token / ceiling if ceiling else None,
         "max_tokens": context_limit(settings.max_tokens, base.config),
         "truncated_rows": {split: each.num_truncated for split, each in tokens.items()},
         "left_out_too_long": {split: list(each.too_long) for split, each in tokens.items()},

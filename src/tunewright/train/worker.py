@@ -35,11 +35,13 @@ from tunewright.train.job import (
     read_job,
     read_result,
 )
-from tunewright.train.loop import LoopResult, Surroundings, precision, run_loop
+from tunewright.train.loop import LoopResult, Surroundings, run_loop
 from tunewright.train.machine import describe_machine, matmul_flops_per_s, pick_device
 from tunewright.train.memory import peak_memory_bytes
 from tunewright.train.methods import Trainable, candidate_files, load_base, make_trainable, num_embeddings
 from tunewright.train.objectives import sft_loss
+from tunewright.train.parity import PARITY_FILE, parity_reference
+from tunewright.train.passes import precision
 from tunewright.train.schedule import RateChoice, choose_rate
 from tunewright.train.watch import curve_report, mean_tokens_per_s
 from tunewright.values import Digest, Json, digest_bytes
@@ -120,6 +122,7 @@ def run_job(folder: Path, emit: Emit, should_stop: Callable[[], bool]) -> None:
     rate = choose_rate(job.settings, trainable.causal.config.to_dict())
     result = run_loop(job, trainable, rows, rate.rate, Surroundings(folder, device, emit, should_stop))
     files = candidate_files(trainable, result.weights, job.base.name, Path(job.base_folder))
+    files[PARITY_FILE] = reference_of(job, trainable, rows, result, device)
     for name, data in files.items():
         write_atomically(folder / CANDIDATE_FOLDER / name, data)
     record = TrainResult(
@@ -139,6 +142,16 @@ def run_job(folder: Path, emit: Emit, should_stop: Callable[[], bool]) -> None:
         report=make_report(job, trainable, rows, result, device),
     )
     write_atomically(folder / RESULT_FILE, record.model_dump_json().encode())
+
+
+def reference_of(
+    job: TrainJob, trainable: Trainable, rows: TokenRows, result: LoopResult, device: torch.device
+) -> bytes:
+    """Compute what the gate compares the engine with, from the weights that became the candidate."""
+    trainable.load(result.weights)
+    trainable.causal.eval()
+    with precision(job, device):
+        return parity_reference(trainable.causal, rows["train"], device)
 
 
 def read_tokens(

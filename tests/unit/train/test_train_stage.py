@@ -29,7 +29,7 @@ from tunewright.train.job import (
     read_job,
 )
 from tunewright.train.launch import WORKER
-from tunewright.train.train import train, train_fingerprint
+from tunewright.train.train import measured_speed, train, train_fingerprint
 from tunewright.values import canonical_json, digest_bytes
 
 
@@ -133,6 +133,16 @@ def test_progress_shows_steps_and_losses(ports, dataset):
     train(recipe(), dataset, ports)
     assert (1, "loss 2.000, eval 1.500, 1,000 tokens/s") in ports.progress.updates
     assert "no validation rows" in ports.progress.finished[-1]
+
+
+def test_the_speed_of_the_last_run_tells_how_long_the_next_one_takes(ports, dataset):
+    assert measured_speed(ports.records, TrainSection()) is None
+    run = train(recipe(), dataset, ports)
+    assert measured_speed(ports.records, TrainSection()) is None  # the fake worker names no precision
+    settings = {**run.settings, "precision": "fp32"}
+    ports.records.stored["run"][run.ref] = run.model_copy(update={"settings": settings})
+    assert measured_speed(ports.records, TrainSection()) == run.report["forecast"]["flops"] / 1.0
+    assert measured_speed(ports.records, TrainSection(precision="bf16")) is None
 
 
 def test_an_error_of_the_worker_is_raised_here_under_its_own_name(ports, dataset):
