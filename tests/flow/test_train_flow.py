@@ -79,7 +79,7 @@ def test_a_real_worker_learns_proves_itself_and_leaves_an_adapter(whole):
         "accumulated_equals_big_batch",
     ]
     files = get_tree(ports.blobs, run.candidate)
-    assert set(files) == {"adapter_config.json", "adapter_model.safetensors"}
+    assert set(files) == {"adapter_config.json", "adapter_model.safetensors", "parity.json"}
     assert json.loads(files["adapter_config.json"])["base_model_name_or_path"] == "tiny"
     assert run.settings["learning_rate"] == pytest.approx(0.00249, rel=0.01)
     assert run.environment["threads"] == 1

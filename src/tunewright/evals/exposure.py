@@ -193,7 +193,7 @@ def _lexical_threshold(dataset: DatasetVersion) -> tuple[float, tuple[str, ...]]
 
 
 def _undeclared(inputs: Inputs) -> tuple[str, ...]:
-    if CARD_FILE in inputs.base.files:
+    if (inputs.base.folder / CARD_FILE).is_file():
         return ()
     return (
         f"what the base {inputs.base.ref.name} was pre-trained on is not declared; it may know judged rows",

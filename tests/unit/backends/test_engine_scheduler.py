@@ -102,7 +102,7 @@ def turns(scheduler: Scheduler, count: int) -> None:
 def test_an_answer_ends_at_the_end_token_and_its_text_leaves_that_out():
     scheduler = Scheduler(CountingDecoder())
     answer, heard = an_answer(3)
-    scheduler.submit([answer])
+    scheduler.submit(answers=[answer])
     turns(scheduler, 5)
     assert heard.tokens == [3, 2, 1, END]
     assert "".join(piece.text for piece in heard.pieces) == "3,2,1,"
@@ -112,7 +112,7 @@ def test_an_answer_ends_at_the_end_token_and_its_text_leaves_that_out():
 def test_an_answer_ends_at_its_token_limit():
     scheduler = Scheduler(CountingDecoder())
     answer, heard = an_answer(9, max_tokens=2)
-    scheduler.submit([answer])
+    scheduler.submit(answers=[answer])
     turns(scheduler, 3)
     assert heard.tokens == [9, 8]
     assert heard.end == "length"
@@ -122,7 +122,7 @@ def test_a_stop_string_ends_an_answer_and_frees_its_row():
     decoder = CountingDecoder()
     scheduler = Scheduler(decoder)
     answer, heard = an_answer(9, stops=("7,",))
-    scheduler.submit([answer])
+    scheduler.submit(answers=[answer])
     turns(scheduler, 6)
     assert "".join(piece.text for piece in heard.pieces) == "9,8,"
     assert heard.end == "stop"
@@ -134,9 +134,9 @@ def test_a_long_answer_does_not_hold_up_a_short_one():
     scheduler = Scheduler(decoder)
     long, heard_long = an_answer(500, max_tokens=500)
     short, heard_short = an_answer(2)
-    scheduler.submit([long])
+    scheduler.submit(answers=[long])
     turns(scheduler, 5)
-    scheduler.submit([short])
+    scheduler.submit(answers=[short])
     turns(scheduler, 3)
     assert heard_short.end == "stop"
     assert heard_long.end is None
@@ -147,7 +147,7 @@ def test_a_long_answer_does_not_hold_up_a_short_one():
 def test_rows_keep_their_own_tokens_while_others_come_and_go():
     scheduler = Scheduler(CountingDecoder(), max_rows=3)
     answers = [an_answer(length) for length in (4, 1, 7, 2, 9, 3, 5)]
-    scheduler.submit([answer for answer, _ in answers])
+    scheduler.submit(answers=[answer for answer, _ in answers])
     turns(scheduler, 40)
     for (_, heard), length in zip(answers, (4, 1, 7, 2, 9, 3, 5), strict=True):
         assert heard.tokens == list(range(length, -1, -1))
@@ -156,7 +156,7 @@ def test_rows_keep_their_own_tokens_while_others_come_and_go():
 def test_no_more_rows_run_than_allowed():
     decoder = CountingDecoder()
     scheduler = Scheduler(decoder, max_rows=3)
-    scheduler.submit([an_answer(20)[0] for _ in range(10)])
+    scheduler.submit(answers=[an_answer(20)[0] for _ in range(10)])
     turns(scheduler, 30)
     assert max(decoder.batch_sizes) == 3
 
@@ -165,7 +165,7 @@ def test_a_row_waits_until_the_cache_has_room_for_it():
     decoder = CountingDecoder(room=2)
     scheduler = Scheduler(decoder)
     answers = [an_answer(length) for length in (3, 30, 4)]
-    scheduler.submit([answer for answer, _ in answers])
+    scheduler.submit(answers=[answer for answer, _ in answers])
     scheduler.turn()
     assert decoder.joined == [2]
     turns(scheduler, 10)
@@ -176,8 +176,8 @@ def test_a_row_waits_until_the_cache_has_room_for_it():
 def test_prompts_join_in_lots_so_that_running_rows_are_not_held_up_for_long():
     decoder = CountingDecoder()
     scheduler = Scheduler(decoder, prompt_tokens=100)
-    scheduler.submit([an_answer(20, prompt_tokens=60)[0] for _ in range(3)])
-    scheduler.submit([an_answer(20, prompt_tokens=400)[0]])
+    scheduler.submit(answers=[an_answer(20, prompt_tokens=60)[0] for _ in range(3)])
+    scheduler.submit(answers=[an_answer(20, prompt_tokens=400)[0]])
     turns(scheduler, 4)
     assert decoder.joined == [1, 1, 1, 1]
 
@@ -185,7 +185,7 @@ def test_prompts_join_in_lots_so_that_running_rows_are_not_held_up_for_long():
 def test_a_streaming_answer_tells_every_token_and_another_only_the_whole():
     scheduler = Scheduler(CountingDecoder())
     (streaming, heard_parts), (whole, heard_whole) = an_answer(3, streaming=True), an_answer(3)
-    scheduler.submit([streaming, whole])
+    scheduler.submit(answers=[streaming, whole])
     turns(scheduler, 5)
     assert [piece.text for piece in heard_parts.pieces] == ["3,", "2,", "1,", ""]
     assert [piece.text for piece in heard_whole.pieces] == ["3,2,1,"]
@@ -195,7 +195,7 @@ def test_a_cancelled_answer_leaves_the_batch_and_the_queue():
     decoder = CountingDecoder()
     scheduler = Scheduler(decoder, max_rows=1)
     (running, heard_running), (waiting, heard_waiting) = an_answer(50), an_answer(50)
-    scheduler.submit([running, waiting])
+    scheduler.submit(answers=[running, waiting])
     turns(scheduler, 2)
     waiting.is_cancelled = running.is_cancelled = True
     turns(scheduler, 2)
@@ -206,7 +206,7 @@ def test_a_cancelled_answer_leaves_the_batch_and_the_queue():
 def test_a_row_with_nan_fails_alone():
     scheduler = Scheduler(CountingDecoder())
     (broken, heard_broken), (sound, heard_sound) = an_answer(1000), an_answer(3)
-    scheduler.submit([broken, sound])
+    scheduler.submit(answers=[broken, sound])
     turns(scheduler, 5)
     assert heard_broken.end == "failed"
     assert "NaN" in heard_broken.pieces[-1].reason
@@ -218,11 +218,11 @@ def test_a_failed_step_fails_its_rows_with_the_reason_and_the_engine_goes_on():
     decoder.broken_at = 2
     scheduler = Scheduler(decoder)
     (first, heard_first), (later, heard_later) = an_answer(9), an_answer(2)
-    scheduler.submit([first])
+    scheduler.submit(answers=[first])
     turns(scheduler, 2)
     assert heard_first.end == "failed"
     assert "out of memory" in heard_first.pieces[-1].reason
-    scheduler.submit([later])
+    scheduler.submit(answers=[later])
     turns(scheduler, 4)
     assert heard_later.end == "stop"
 
@@ -232,7 +232,7 @@ def test_a_prompt_that_cannot_be_read_fails_and_leaves_no_row():
     decoder.fails_to_join = True
     scheduler = Scheduler(decoder)
     answer, heard = an_answer(9)
-    scheduler.submit([answer])
+    scheduler.submit(answers=[answer])
     scheduler.turn()
     assert heard.end == "failed"
     assert scheduler.load().num_running == 0
@@ -242,8 +242,8 @@ def test_scoring_goes_on_beside_answers_and_reports_failure_in_words():
     scheduler = Scheduler(CountingDecoder())
     answer, heard = an_answer(5)
     found: list[list[list[float]] | str] = []
-    scheduler.submit([answer])
-    scheduler.submit_scoring([Scoring([[1, 2]], None, found.append), Scoring([[13]], None, found.append)])
+    scheduler.submit(answers=[answer])
+    scheduler.submit(scorings=[Scoring([[1, 2]], None, found.append), Scoring([[13]], None, found.append)])
     turns(scheduler, 7)
     assert heard.end == "stop"
     assert found[0] == [[-1.0, -2.0]]
@@ -254,7 +254,7 @@ def test_latency_runs_from_the_first_step_and_not_from_the_queue():
     now = [0.0]
     scheduler = Scheduler(CountingDecoder(), max_rows=1, clock=lambda: now[0])
     (first, _), (second, heard) = an_answer(3), an_answer(1)
-    scheduler.submit([first, second])
+    scheduler.submit(answers=[first, second])
     for _ in range(10):
         scheduler.turn()
         now[0] += 1.0
@@ -265,7 +265,7 @@ def test_latency_runs_from_the_first_step_and_not_from_the_queue():
 def test_a_full_queue_is_refused_whole():
     scheduler = Scheduler(CountingDecoder(), max_waiting=2)
     with pytest.raises(RequestRefused, match="at most 2") as caught:
-        scheduler.submit([an_answer(1)[0] for _ in range(3)])
+        scheduler.submit(answers=[an_answer(1)[0] for _ in range(3)])
     assert caught.value.status == 429
     assert scheduler.load().num_waiting == 0
 
@@ -274,13 +274,12 @@ def test_its_own_thread_answers_and_stopping_fails_what_is_left():
     scheduler = Scheduler(CountingDecoder())
     scheduler.start()
     answer, heard = an_answer(30)
-    scheduler.submit([answer])
+    scheduler.submit(answers=[answer])
     assert heard.ended.wait(5)
-    endless, heard_endless = an_answer(10**9 % 800, max_tokens=10**9)
-    endless.row.prompt[0]
-    scheduler.submit([endless])
+    endless, heard_endless = an_answer(800, max_tokens=10**9)
+    scheduler.submit(answers=[endless])
     scheduler.stop()
     assert heard_endless.ended.wait(5)
     assert not scheduler.load().is_alive
     with pytest.raises(RequestRefused, match="stopping"):
-        scheduler.submit([an_answer(1)[0]])
+        scheduler.submit(answers=[an_answer(1)[0]])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from tunewright.backends.engine.text_stream import TextStream
 
 if TYPE_CHECKING:  # the types alone: this file must not need the heavy libraries
-    from tunewright.backends.engine.adapters import Adapter
+    from tunewright.backends.engine.lora import Adapter
 
 
 @dataclass(frozen=True, slots=True)

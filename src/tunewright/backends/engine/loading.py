@@ -2,6 +2,7 @@
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 # pyright: reportMissingTypeStubs=false
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -10,6 +11,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from tunewright.backends.base_models import LocalBases
+from tunewright.backends.engine.adapter_store import AdapterStore
 from tunewright.backends.engine.backbone import context_tokens, own_logits, prove
 from tunewright.backends.engine.backbone_llama import backbone_of
 from tunewright.backends.engine.decoder import BatchDecoder
@@ -23,9 +25,18 @@ PROOF_TOKENS = 24
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
+@dataclass(frozen=True, slots=True)
+class LoadedBase:
+    """A base that is ready."""
+
+    served: ServedBase
+    adapters: AdapterStore
+    decoder: BatchDecoder
+
+
 def load_base(
     folder: Path, *, threads: int, dtype: Literal["float32", "bfloat16"], cache_bytes: int
-) -> tuple[ServedBase, BatchDecoder]:
+) -> LoadedBase:
     """Load, choose how to run, and prove that against the model's own forward pass.
 
     Args:
@@ -56,7 +67,8 @@ def load_base(
         expected_NV = own_logits(model, probe)
         backbone = backbone_of(model)
         prove(backbone, probe, expected_NV)
-    served = ServedBase(
-        files.ref.digest, ChatTokenizer.from_base(files), context, backbone.sites, _DTYPES[dtype]
+    return LoadedBase(
+        ServedBase(files.ref.digest, ChatTokenizer.from_base(files), context),
+        AdapterStore(backbone.sites, _DTYPES[dtype]),
+        BatchDecoder(backbone, cache_bytes=cache_bytes),
     )
-    return served, BatchDecoder(backbone, cache_bytes=cache_bytes)

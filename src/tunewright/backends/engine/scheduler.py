@@ -10,39 +10,16 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
-from tunewright.backends.engine.answer import Answer, Draw, Row
+from tunewright.backends.engine.answer import Answer
+from tunewright.backends.engine.batch import Batch, Decoder
 from tunewright.errors import RequestRefused
 
 if TYPE_CHECKING:  # the types alone: this file must not need the heavy libraries
-    from tunewright.backends.engine.adapters import Adapter
+    from tunewright.backends.engine.lora import Adapter
 
 logger = logging.getLogger(__name__)
-
-
-class Decoder(Protocol):
-    """What the scheduler drives. Rows are numbered 0 to B-1."""
-
-    def has_room(self, rows: Sequence[Row]) -> bool:
-        """Say whether these rows can join; true for one row when none runs."""
-        ...
-
-    def join(self, rows: Sequence[Row]) -> list[Draw]:
-        """Add rows after the last one and draw their first tokens."""
-        ...
-
-    def step(self) -> list[Draw]:
-        """Draw the next token of every row."""
-        ...
-
-    def leave(self, index: int) -> None:
-        """Drop a row; the last one takes its number."""
-        ...
-
-    def score(self, texts: Sequence[Sequence[int]], adapter: "Adapter | None") -> list[list[float]]:
-        """Teacher-forced log-probability of each token."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +72,7 @@ class Scheduler:
         self._condition = threading.Condition()
         self._waiting: deque[Answer] = deque()
         self._scorings: deque[Scoring] = deque()
-        self._running: list[Answer] = []
-        self._num_tokens = 0
+        self._batch = Batch(decoder, clock)
         self._is_stopping = False
         self._thread = threading.Thread(target=self._run, name="decoding", daemon=True)
 
@@ -133,13 +109,14 @@ class Scheduler:
                     429,
                     "too_many_waiting",
                 )
-            queue.extend(items)  # type: ignore[arg-type]  # each caller passes the queue of its own items
+            self._waiting.extend(answers)
+            self._scorings.extend(scorings)
             self._condition.notify()
 
     def load(self) -> Load:
         """Say how busy the engine is; a snapshot."""
         num_waiting = len(self._waiting) + len(self._scorings)
-        return Load(len(self._running), num_waiting, self._num_tokens, self._thread.is_alive())
+        return Load(len(self._batch), num_waiting, self._batch.num_tokens, self._thread.is_alive())
 
     def _run(self) -> None:
         try:
@@ -153,43 +130,25 @@ class Scheduler:
     def _wait_for_work(self) -> bool:
         with self._condition:
             self._condition.wait_for(
-                lambda: self._is_stopping or self._waiting or self._scorings or self._running
+                lambda: self._is_stopping or self._waiting or self._scorings or len(self._batch)
             )
             return not self._is_stopping
 
     def turn(self) -> None:
         """Do one round: drop what nobody waits for, let in, score one lot, step."""
-        self._drop_cancelled()
-        self._let_in()
-        self._score()
-        self._step()
-
-    def _drop_cancelled(self) -> None:
-        self._remove([index for index, answer in enumerate(self._running) if answer.is_cancelled], drop=True)
-
-    def _let_in(self) -> None:
-        """Read the prompts that fit, first come first served."""
+        self._batch.drop_cancelled()
         coming = self._take_coming()
-        if not coming:
-            return
-        now_s = self._clock()
-        for answer in coming:
-            answer.begin(now_s)
-        try:
-            draws = self._decoder.join([answer.row for answer in coming])
-        except RuntimeError as error:  # what torch raises, out of memory included
-            logger.exception("could not read %d prompts", len(coming))
-            for answer in coming:
-                answer.fail(f"the engine could not read the prompt: {error!s:.300}", self._clock())
-            return
-        first = len(self._running)
-        self._running.extend(coming)
-        self._deliver(first, draws)
+        if coming:
+            self._batch.join(coming)
+        if self._scorings:
+            self._score(self._scorings.popleft())
+        self._batch.step()
 
     def _take_coming(self) -> list[Answer]:
+        """Take from the queue what fits, first come first served."""
         coming: list[Answer] = []
         num_tokens = 0
-        while self._waiting and len(self._running) + len(coming) < self._max_rows:
+        while self._waiting and len(self._batch) + len(coming) < self._max_rows:
             answer = self._waiting[0]
             if answer.is_cancelled:
                 self._waiting.popleft().drop(self._clock())
@@ -201,53 +160,18 @@ class Scheduler:
             coming.append(self._waiting.popleft())
         return coming
 
-    def _score(self) -> None:
-        if not self._scorings:
-            return
-        scoring = self._scorings.popleft()
+    def _score(self, scoring: Scoring) -> None:
         try:
             scoring.listener(self._decoder.score(scoring.texts, scoring.adapter))
         except RuntimeError as error:  # what torch raises, out of memory included
             logger.exception("could not score %d texts", len(scoring.texts))
             scoring.listener(f"the engine could not score the text: {error!s:.300}")
 
-    def _step(self) -> None:
-        if not self._running:
-            return
-        try:
-            draws = self._decoder.step()
-        except RuntimeError as error:  # what torch raises, out of memory included
-            logger.exception("could not step %d rows", len(self._running))
-            self._remove(range(len(self._running)), reason=f"the engine could not go on: {error!s:.300}")
-            return
-        self._deliver(0, draws)
-
-    def _deliver(self, first: int, draws: Sequence[Draw]) -> None:
-        now_s = self._clock()
-        self._num_tokens += len(draws)
-        ended = [
-            index for index, draw in enumerate(draws, start=first) if self._running[index].take(draw, now_s)
-        ]
-        self._remove(ended)
-
-    def _remove(self, indexes: Sequence[int], *, drop: bool = False, reason: str | None = None) -> None:
-        """Take rows out, the last first, so that no number that is still to come changes."""
-        for index in sorted(indexes, reverse=True):
-            answer = self._running[index]
-            self._decoder.leave(index)
-            self._running[index] = self._running[-1]
-            self._running.pop()
-            if drop:
-                answer.drop(self._clock())
-            elif reason is not None:
-                answer.fail(reason, self._clock())
-
     def _fail_all(self, reason: str) -> None:
-        now_s = self._clock()
-        for answer in [*self._running, *self._waiting]:
-            answer.fail(reason, now_s)
+        self._batch.fail_all(reason)
+        for answer in self._waiting:
+            answer.fail(reason, self._clock())
         for scoring in self._scorings:
             scoring.listener(reason)
-        self._running.clear()
         self._waiting.clear()
         self._scorings.clear()

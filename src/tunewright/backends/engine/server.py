@@ -19,6 +19,7 @@ import orjson
 from aiohttp import web
 
 from tunewright.backends.engine import replies, wire
+from tunewright.backends.engine.launcher import TOKEN_VARIABLE
 from tunewright.backends.engine.lifeline import call_when_orphaned
 from tunewright.backends.engine.loading import load_base
 from tunewright.backends.engine.scheduler import Scheduler
@@ -31,9 +32,6 @@ from tunewright.errors import (
     TokenError,
     TunewrightError,
 )
-
-TOKEN_VARIABLE = "TUNEWRIGHT_ENGINE_TOKEN"
-"""Environment variable with the bearer token."""
 
 WRITE_TIMEOUT_S = 60.0
 """A client that takes no byte of a stream for so long is hung up on."""
@@ -187,12 +185,12 @@ def _options() -> argparse.Namespace:
 
 
 async def _serve(options: argparse.Namespace, token: str | None) -> int:
-    served, decoder = load_base(
+    base = load_base(
         options.base, threads=options.threads, dtype=options.dtype, cache_bytes=options.cache_mb * 2**20
     )
-    scheduler = Scheduler(decoder, max_rows=options.max_rows)
+    scheduler = Scheduler(base.decoder, max_rows=options.max_rows)
     secret = token or secrets.token_urlsafe(32)
-    app = build_app(Service(served, scheduler), secret)
+    app = build_app(Service(base.served, base.adapters, scheduler), secret)
     runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=1.0)
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -213,6 +211,7 @@ def _say_ready(port: int, token: str | None) -> None:
     ready: dict[str, object] = {"port": port} if token is None else {"port": port, "token": token}
     sys.stdout.write(json.dumps(ready) + "\n")
     sys.stdout.flush()
+    os.dup2(2, 1)  # nobody reads standard output from here on, so that a library that prints must not fill it
 
 
 async def _until(stopped: asyncio.Event, scheduler: Scheduler) -> int:

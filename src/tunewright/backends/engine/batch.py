@@ -1,0 +1,105 @@
+"""The answers that are being decoded: join, step, leave. Confined to the decoding thread; holds no model itself."""
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from tunewright.backends.engine.answer import Answer, Draw, Row
+
+if TYPE_CHECKING:  # the types alone: this file must not need the heavy libraries
+    from tunewright.backends.engine.lora import Adapter
+
+logger = logging.getLogger(__name__)
+
+
+class Decoder(Protocol):
+    """What decodes. Rows are numbered 0 to B-1."""
+
+    def has_room(self, rows: Sequence[Row]) -> bool:
+        """Say whether these rows can join; true for one row when none runs."""
+        ...
+
+    def join(self, rows: Sequence[Row]) -> list[Draw]:
+        """Add rows after the last one and draw their first tokens; when it raises, none was added."""
+        ...
+
+    def step(self) -> list[Draw]:
+        """Draw the next token of every row."""
+        ...
+
+    def leave(self, index: int) -> None:
+        """Drop a row; the last one takes its number."""
+        ...
+
+    def score(self, texts: Sequence[Sequence[int]], adapter: "Adapter | None") -> list[list[float]]:
+        """Teacher-forced log-probability of each token."""
+        ...
+
+
+class Batch:
+    """The running answers, in the order of the decoder's rows."""
+
+    def __init__(self, decoder: Decoder, clock: Callable[[], float]) -> None:
+        self.num_tokens = 0
+        """Tokens drawn so far."""
+        self._decoder = decoder
+        self._clock = clock
+        self._answers: list[Answer] = []
+
+    def __len__(self) -> int:
+        return len(self._answers)
+
+    def join(self, coming: Sequence[Answer]) -> None:
+        """Read the prompts of new answers and give them their first tokens."""
+        now_s = self._clock()
+        for answer in coming:
+            answer.begin(now_s)
+        try:
+            draws = self._decoder.join([answer.row for answer in coming])
+        except RuntimeError as error:  # what torch raises, out of memory included
+            logger.exception("could not read %d prompts", len(coming))
+            for answer in coming:
+                answer.fail(f"the engine could not read the prompt: {error!s:.300}", self._clock())
+            return
+        first = len(self._answers)
+        self._answers.extend(coming)
+        self._deliver(first, draws)
+
+    def step(self) -> None:
+        """Give every answer its next token."""
+        if not self._answers:
+            return
+        try:
+            draws = self._decoder.step()
+        except RuntimeError as error:  # what torch raises, out of memory included
+            logger.exception("could not step %d rows", len(self._answers))
+            self.fail_all(f"the engine could not go on: {error!s:.300}")
+            return
+        self._deliver(0, draws)
+
+    def drop_cancelled(self) -> None:
+        """Take out answers that nobody waits for."""
+        cancelled = [index for index, answer in enumerate(self._answers) if answer.is_cancelled]
+        for answer in self._remove(cancelled):
+            answer.drop(self._clock())
+
+    def fail_all(self, reason: str) -> None:
+        """End every answer with an error."""
+        for answer in self._remove(range(len(self._answers))):
+            answer.fail(reason, self._clock())
+
+    def _deliver(self, first: int, draws: Sequence[Draw]) -> None:
+        now_s = self._clock()
+        self.num_tokens += len(draws)
+        taken = enumerate(draws, start=first)
+        self._remove([index for index, draw in taken if self._answers[index].take(draw, now_s)])
+
+    def _remove(self, indexes: Sequence[int]) -> list[Answer]:
+        """Take rows out, the last first, so that no number that is still to come changes."""
+        removed: list[Answer] = []
+        for index in sorted(indexes, reverse=True):
+            self._decoder.leave(index)
+            removed.append(self._answers[index])
+            self._answers[index] = self._answers[-1]
+            self._answers.pop()
+        return removed
