@@ -3,7 +3,7 @@
     python benchmarks/decode.py [--base FOLDER] [--rank 16] [--threads 1]
 
 Counts new tokens a second of CPU time, prompts of 48 tokens and answers of 64, greedy, without an end token.
-Arms take turns, so that a busy machine slows all of them alike; what is printed is the median and the ratio to
+Arms take turns, so that a busy machine slows all of them alike; printed are the median and its ratio to
 `generate`.
 """
 

@@ -82,8 +82,8 @@ class App:
             vault=LocalVault(self._records, settings.workspace, settings.config_dir),
             signer=LocalSigner(settings.workspace, settings.config_dir),
             bases=self._bases,
-            executor=LocalExecutor(threads=settings.threads),
-            engines=_factory(ENGINES)(threads=settings.threads),
+            executor=LocalExecutor(threads=settings.threads, passed_on=settings.accelerator),
+            engines=_factory(ENGINES)(threads=settings.threads, passed_on=settings.accelerator),
             progress=self._progress,
             clock=utc_now,
             data_root=settings.data_root or Path.cwd(),
@@ -144,7 +144,12 @@ class App:
         latest = self.ports.records.latest(kind, name)
         if latest is None:
             known = sorted({str(r.to_json()["ref"]) for r in self.ports.records.list(kind)})
-            raise UnknownReference(f"no {kind} {name!r}; known: {', '.join(known) or 'none yet'}")
+            if not known:
+                raise UnknownReference(
+                    f"no {kind} {name!r}: the workspace {self.settings.workspace} holds none yet. "
+                    "`tunewright run RECIPE` makes one; --workspace names another."
+                )
+            raise UnknownReference(f"no {kind} {name!r}; expected one of: {', '.join(known)}")
         return latest
 
     def runs(self) -> list[TrainingRun]:

@@ -4,7 +4,7 @@ A recipe says what is made and is part of identity; where and how it runs lives 
 `load_recipe`, which names the line and the nearest known key of a mistake.
 """
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -15,7 +15,7 @@ from tunewright.values import NAME, Json
 class SourceSpec(Record):
     """One raw file and how to read its fields."""
 
-    path: str
+    path: str = Field(min_length=1)
     """Relative to --data (or TUNEWRIGHT_DATA), else to the recipe's folder; a glob is allowed."""
     format: Literal["auto", "jsonl", "csv", "parquet"] = "auto"
     prompt_field: str | None = None
@@ -100,7 +100,7 @@ class LoraSettings(Record):
     rank: int = Field(default=16, ge=1, le=1024)
     alpha: float = Field(default=32.0, gt=0)
     dropout: float = Field(default=0.0, ge=0, lt=1)
-    targets: tuple[str, ...] | Literal["all_linear"] = "all_linear"
+    targets: Annotated[tuple[str, ...], Field(min_length=1)] | Literal["all_linear"] = "all_linear"
 
 
 class TrainSection(Record):
@@ -118,7 +118,7 @@ class TrainSection(Record):
     """Tokens a packed micro-batch holds at most; halves when memory runs out."""
     max_tokens: int = Field(default=512, ge=8)
     """Longest row; longer rows are truncated from the left of the prompt, never of the answer."""
-    learning_rate: float | Literal["auto"] = "auto"
+    learning_rate: Annotated[float, Field(gt=0)] | Literal["auto"] = "auto"
     warmup_fraction: float = Field(default=0.05, ge=0, lt=1)
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     weight_decay: float = Field(default=0.0, ge=0)

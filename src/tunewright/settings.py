@@ -22,6 +22,9 @@ _KNOWN = {
 }
 
 
+_ACCELERATOR = ("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "LD_LIBRARY_PATH")
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """Everything that says where and with what, nothing that says what is made."""
@@ -40,6 +43,8 @@ class Settings:
     """The offline Hugging Face cache, as its own tools place it."""
     threads: int
     """Threads of the worker and the engine; part of the environment record, since it changes bits."""
+    accelerator: Mapping[str, str]
+    """Variables that choose an accelerator; all that worker and engine get of the environment."""
     actor: str
     """Who is written into the ledger."""
 
@@ -61,9 +66,11 @@ def load_settings(
     home = (workspace or Path(environment.get("TUNEWRIGHT_HOME") or ".tunewright")).absolute()
     data_root = data or (Path(environment["TUNEWRIGHT_DATA"]) if environment.get("TUNEWRIGHT_DATA") else None)
     if data_root is not None and not data_root.is_dir():
+        found = "is a file" if data_root.exists() else "does not exist"
         raise SettingsError(
-            f"data folder {data_root} does not exist; expected an existing folder (--data or TUNEWRIGHT_DATA)"
+            f"data folder {data_root} {found}; expected an existing folder (--data or TUNEWRIGHT_DATA)"
         )
+    _refuse_file(home)
     return Settings(
         workspace=home,
         config_dir=_config_dir(environment),
@@ -72,8 +79,19 @@ def load_settings(
         blobs_url=environment.get("TUNEWRIGHT_BLOBS") or f"file://{home / 'blobs'}",
         hub_cache=_hub_cache(environment),
         threads=_threads(environment.get("TUNEWRIGHT_THREADS")),
+        accelerator={name: environment[name] for name in _ACCELERATOR if name in environment},
         actor=environment.get("TUNEWRIGHT_ACTOR") or _user(),
     )
+
+
+def _refuse_file(workspace: Path) -> None:
+    """Raise SettingsError when the workspace is a file, or would lie below one."""
+    nearest = next(path for path in (workspace, *workspace.parents) if path.exists())
+    if not nearest.is_dir():
+        raise SettingsError(
+            f"workspace {workspace}: {nearest} is a file; expected a folder, or a path where one can be made. "
+            "Choose another with --workspace or TUNEWRIGHT_HOME."
+        )
 
 
 def _config_dir(environment: Mapping[str, str]) -> Path:

@@ -13,6 +13,7 @@ from tunewright.app import App, open_app
 from tunewright.demo.shop import write_shop
 from tunewright.errors import GateNotPassed
 from tunewright.pipeline.flow import Outcome
+from tunewright.pipeline.show import outcome_json, outcome_text
 from tunewright.settings import load_settings
 
 pytestmark = pytest.mark.xdist_group("walk")
@@ -100,6 +101,24 @@ def test_the_worker_folder_holds_no_held_out_text(walk: Walk):
     for path in (walk.workspace / "runs").rglob("*"):
         data = path.read_bytes() if path.is_file() else b""
         assert not any(text in data for text in texts), path
+
+
+def test_the_report_is_one_file_that_loads_nothing_from_elsewhere(walk: Walk):
+    page = (walk.workspace / "reports" / "shop@1-register.html").read_text(encoding="utf-8")
+    assert "exact_match at_least 0.99" in page
+    assert "<svg" in page
+    assert "<script" not in page
+    assert "http" not in page.replace("http-equiv", "")
+
+
+def test_the_screen_after_a_run_says_what_happened_and_what_to_do_next(walk: Walk):
+    text = outcome_text(walk.outcome, None)
+    assert "160 rows in" in text
+    assert "Gate shop@1: FAIL (look 1 at this held-out set)" in text
+    assert "tunewright models waive shop@1" in text
+    shown = outcome_json(walk.outcome)
+    assert shown["dataset"] == "shop@1"
+    assert shown["model"] is None
 
 
 def test_why_answers_for_a_removed_row_and_for_a_kept_one(walk: Walk):

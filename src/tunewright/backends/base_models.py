@@ -13,6 +13,7 @@ from typing import cast
 
 from pydantic import TypeAdapter, ValidationError
 
+from tunewright.backends.base_config import config_problem
 from tunewright.errors import BaseIncomplete, BaseNotFound, StorageError
 from tunewright.ports import BaseFiles
 from tunewright.records import BaseModelRef
@@ -175,8 +176,12 @@ def _files_of(folder: Path, name: str) -> list[Path]:
             "save_pretrained(safe_serialization=True)."
         )
     _check_shards(folder, {path.name for path in weights}, name)
-    for path in weights:
-        _check_whole(path, name)
+    shapes = {tensor: shape for path in weights for tensor, shape in _check_whole(path, name).items()}
+    if problem := config_problem(_read_object(folder / "config.json", name), shapes):
+        raise BaseIncomplete(
+            f"base {name!r}: {folder / 'config.json'} {problem}; expected the configuration of these weights. "
+            "Copy both from one place."
+        )
     named = [folder / file for file in _NAMED_FILES if (folder / file).is_file()]
     return sorted([*named, *weights], key=lambda path: path.name)
 
@@ -194,14 +199,16 @@ def _check_shards(folder: Path, present: set[str], name: str) -> None:
         )
 
 
-def _check_whole(path: Path, name: str) -> None:
-    """Compare a safetensors file's length with what its header promises."""
+def _check_whole(path: Path, name: str) -> dict[str, list[int]]:
+    """Compare a safetensors file's length with what its header promises; give the shape of each tensor."""
     with path.open("rb") as file:
         header_bytes = int.from_bytes(file.read(8), "little")
         size = path.stat().st_size
         try:
             header = cast("dict[str, dict[str, list[int]]]", json.loads(file.read(min(header_bytes, size))))
-            ends = [entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__"]
+            header.pop("__metadata__", None)
+            ends = [entry["data_offsets"][1] for entry in header.values()]
+            shapes = {key: entry["shape"] for key, entry in header.items()}
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise BaseIncomplete(
                 f"base {name!r}: the header of {path} cannot be read ({error}); expected a safetensors file. "
@@ -213,6 +220,7 @@ def _check_whole(path: Path, name: str) -> None:
             f"base {name!r}: {path} has {size} bytes, expected {promised}; it is truncated or damaged. "
             "Copy it again."
         )
+    return shapes
 
 
 def _chat_template(folder: Path, tokenizer_config: Mapping[str, Json], name: str) -> str:

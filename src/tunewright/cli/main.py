@@ -1,12 +1,15 @@
 """`tunewright`: the command line. Parses, calls the app, prints; every command takes --json.
 
-Exit codes: 0 done, 1 the gate said something else than pass (or findings), 2 an error, 130 interrupted.
+Exit codes: 0 done, 1 the gate said something else than pass (or findings), 2 an error, 130 interrupted,
+143 told to end (SIGTERM).
 """
 
 import json
 import logging
+import signal
 import sys
 from pathlib import Path
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -26,9 +29,10 @@ from tunewright.cli.common import (
     say,
     shown_progress,
 )
-from tunewright.errors import TunewrightError
+from tunewright.errors import TrainingInterrupted, TunewrightError
 
 EXIT_INTERRUPTED = 130
+EXIT_TERMINATED = 143
 
 cli = typer.Typer(
     name="tunewright",
@@ -45,23 +49,41 @@ cli.add_typer(models.cli, name="models")
 def main() -> None:
     """Run the command line; the one place where errors become a line and an exit code."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    signal.signal(signal.SIGTERM, _end_in_order)
     try:
         cli()
+    except TrainingInterrupted as error:
+        _report(error)
+        sys.exit(EXIT_INTERRUPTED)
     except TunewrightError as error:
         _report(error)
         sys.exit(EXIT_ERROR)
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on where it stopped", file=sys.stderr)
-        sys.exit(EXIT_INTERRUPTED)
+    except SystemExit as end:
+        if end.code == EXIT_ERROR and "--json" in sys.argv:  # the arguments; the words are on standard error
+            _print_error("UsageError", "the command line is not understood; standard error says why")
+        raise
+    except SystemExit as ending:
+        if ending.code in (EXIT_INTERRUPTED, EXIT_TERMINATED):  # typer turns Ctrl-C into the first
+            print("interrupted; the same command goes on where it stopped", file=sys.stderr)
+        raise
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output is gone; say nothing more
         sys.exit(EXIT_ERROR)
 
 
+def _end_in_order(number: int, frame: FrameType | None) -> None:
+    """End on SIGTERM as on Ctrl-C: through every `finally`, so that no process or scratch folder stays."""
+    raise SystemExit(EXIT_TERMINATED)
+
+
 def _report(error: TunewrightError) -> None:
     if "--json" in sys.argv:
-        print(json.dumps({"error": {"type": type(error).__name__, "message": str(error)}}))
+        _print_error(type(error).__name__, str(error))
     print(f"{type(error).__name__}: {error}", file=sys.stderr)
+
+
+def _print_error(kind: str, message: str) -> None:
+    print(json.dumps({"error": {"type": kind, "message": message}}))
 
 
 @cli.callback(invoke_without_command=True)

@@ -47,6 +47,18 @@ def _raise_exception(message: str) -> Never:
     raise TemplateError(message)
 
 
+_TEMPLATE_ERRORS = (
+    TemplateError,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+"""What a template's own expressions can raise: it is a program that somebody else wrote."""
+
 _GLOBALS = {
     "raise_exception": _raise_exception,
     "strftime_now": TEMPLATE_DAY.strftime,
@@ -90,7 +102,7 @@ def compile_chat_template(
 def _render(template: Template, variables: Mapping[str, Any]) -> str:  # Any: whatever Jinja accepts
     try:
         return template.render({**_GLOBALS, **variables})
-    except (TemplateError, TypeError) as error:
+    except _TEMPLATE_ERRORS as error:
         raise TemplateMismatch(
             f"the base's chat template refused the messages: {error}; expected roles in an order that it "
             "knows. Mend the rows, or choose a base whose template takes them."

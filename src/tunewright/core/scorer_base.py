@@ -63,6 +63,8 @@ class Scorer:
     needs_logprobs: bool
     information_only: bool
     """May be reported, never required: it depends on the machine."""
+    is_share: bool
+    """Values and metric lie between 0 and 1."""
     combine: Callable[[Record], Combine] | None
     """For aggregates: settings -> function of the values (n items, k numbers)."""
     usable: Callable[[Example, Record], bool]
@@ -83,6 +85,7 @@ class Traits:
     higher_is_better: bool = True
     needs_logprobs: bool = False
     information_only: bool = False
+    is_share: bool = True
 
 
 def scorer(
@@ -118,6 +121,7 @@ def scorer(
             higher_is_better=traits.higher_is_better,
             needs_logprobs=traits.needs_logprobs,
             information_only=traits.information_only,
+            is_share=traits.is_share,
             # A scorer is only ever called with settings made by its own class.
             combine=cast(Callable[[Record], Combine] | None, combine),
             usable=cast(Callable[[Example, Record], bool], usable or _every_reference),

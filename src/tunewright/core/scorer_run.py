@@ -16,7 +16,7 @@ def perplexity_of(values: NDArray[np.float64]) -> float:
 
 
 @scorer(
-    Traits("aggregate", higher_is_better=False, needs_logprobs=True),
+    Traits("aggregate", higher_is_better=False, needs_logprobs=True, is_share=False),
     NoSettings,
     combine=lambda settings: perplexity_of,
 )
@@ -33,13 +33,13 @@ def stop_rate(answer: Answer, example: Example, settings: NoSettings) -> bool | 
     return None if answer.finish_reason is None else answer.finish_reason == "stop"
 
 
-@scorer(Traits("graded", higher_is_better=False, information_only=True), NoSettings)
+@scorer(Traits("graded", higher_is_better=False, information_only=True, is_share=False), NoSettings)
 def latency(answer: Answer, example: Example, settings: NoSettings) -> float | None:
     """Seconds from request to whole answer; depends on the machine and its load, for information."""
     return answer.latency_s
 
 
-@scorer(Traits("graded", higher_is_better=False), NoSettings)
+@scorer(Traits("graded", higher_is_better=False, is_share=False), NoSettings)
 def num_tokens(answer: Answer, example: Example, settings: NoSettings) -> float | None:
     """Tokens of the answer."""
     return None if answer.num_tokens is None else float(answer.num_tokens)

@@ -111,7 +111,10 @@ def _explain(spec: ScorerSpec, known: Scorer, error: ValidationError) -> str:
     where = f"scorer {spec.metric!r} ({spec.kind})"
     if first["type"] == "extra_forbidden":
         return f"{where} has no setting {field!r}; {_nearest(field, fields)}"
-    return f"{where}, setting {field!r}: {first['msg']}; got {first['input']!r}"
+    if first["type"] == "missing":
+        return f"{where} needs the setting {field!r}; expected `settings: {{{field}: ...}}`"
+    said = first["msg"].removeprefix("Value error, ")
+    return f"{where}, setting {field!r}: {said}; got {first['input']!r}"
 
 
 def _nearest(wrong: str, known: Iterable[str]) -> str:

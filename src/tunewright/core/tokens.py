@@ -65,6 +65,8 @@ class ChatTokenizer:
         """Every token that ends a turn; `eos_id` is one of them."""
         self.bos_id: int | None = self._id_of(special.get("bos_token"))
         self.pad_id: int | None = self._id_of(special.get("pad_token"))
+        added = self._tokenizer.get_added_tokens_decoder().values()
+        self._special = tuple(token.content for token in added if token.special)
 
     @classmethod
     def from_base(cls, base: BaseFiles) -> Self:
@@ -98,6 +100,11 @@ class ChatTokenizer:
     def decode(self, ids: Sequence[int]) -> str:
         """Decode, leaving special tokens out."""
         return self._tokenizer.decode(list(ids), skip_special_tokens=True)
+
+    def forged(self, messages: Chat) -> str | None:
+        """Find a special token that a turn's own text spells; it would be read as the template's."""
+        texts = [_as_mapping(message)["content"] for message in messages]
+        return next((token for token in self._special if any(token in text for text in texts)), None)
 
     def tokens(self, ids: Sequence[int]) -> list[str]:
         """Name each id as the vocabulary writes it, for people to look at."""

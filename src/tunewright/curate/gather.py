@@ -20,6 +20,18 @@ from tunewright.values import Digest
 UNREADABLE_STEPS = ("read", "validate")
 """Rejections of these steps count against `max_rejected_fraction`."""
 PROGRESS_ROWS = 1000
+DEFAULT_MESSAGES_FIELD = "messages"
+"""What a recipe has when it names none; then rows may be of another form."""
+
+NEXT_STEP: Mapping[str, str] = {
+    "fields_not_recognised": (
+        "Name the fields that hold prompt and answer: prompt_field and completion_field, or messages_field, "
+        "beside the source's path. The first line of a CSV file must name its columns."
+    ),
+    "bad_time": "Write times as ISO 8601 or Unix seconds, or remove `time` from the recipe.",
+    "last_turn_not_assistant": "Every chat must end with the assistant's answer: cut the turns after it.",
+}
+"""Reason -> what to do about it, where that is not to mend the rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +100,7 @@ def _check_fields(file: SourceFile, found: Counter[str]) -> None:
     named = {
         "prompt_field": spec.prompt_field,
         "completion_field": spec.completion_field,
+        "messages_field": None if spec.messages_field == DEFAULT_MESSAGES_FIELD else spec.messages_field,
         "group": spec.group,
         "time": spec.time,
     }
@@ -113,7 +126,7 @@ def check_rejections(gathered: Gathered, data: DataSection) -> None:
         raise TooManyRejections(
             f"{len(bad):,} of {gathered.num_rows:,} rows ({len(bad) / gathered.num_rows:.1%}) are unreadable "
             f"or invalid; data.max_rejected_fraction allows {data.max_rejected_fraction:.1%}. First: "
-            f"{'; '.join(map(describe, bad[:3]))}. Mend them, or raise the limit."
+            f"{'; '.join(map(describe, bad[:3]))}. {_advice(bad)}"
         )
     if not gathered.rows:
         reasons = Counter(f"{one.step}: {one.reason}" for one in gathered.rejections)
@@ -122,6 +135,12 @@ def check_rejections(gathered: Gathered, data: DataSection) -> None:
             f"no row is left of {gathered.num_rows:,} ({counted}); expected rows to split. "
             f"First: {'; '.join(map(describe, gathered.rejections[:3]))}. Relax data.quality or data.pii."
         )
+
+
+def _advice(bad: Sequence[Rejection]) -> str:
+    """Say what mends the most frequent reason."""
+    [(reason, _)] = Counter(one.reason for one in bad).most_common(1)
+    return NEXT_STEP.get(reason, "Mend them, or raise the limit.")
 
 
 def check_labels(rows: Sequence[Prepared]) -> None:

@@ -79,6 +79,11 @@ def make_scanner(rules: PiiRules) -> Scanner:
             f"data.pii.types: unknown type {unknown[0]!r}; expected some of {', '.join(PII_PATTERNS)}. "
             "Types of your own go to data.pii.patterns."
         )
+    regions = sorted(set(rules.regions) - phonenumbers.SUPPORTED_REGIONS)
+    if regions:
+        raise RecipeError(
+            f"data.pii.regions: unknown region {regions[0]!r}; expected ISO 3166 codes in capitals, such as US, GB, DE"
+        )
     patterns: dict[str, Pattern[str]] = {}
     for name, pattern in rules.patterns.items():
         if not re.fullmatch(r"[A-Za-z][A-Za-z_]{0,30}", name):

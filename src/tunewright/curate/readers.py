@@ -41,6 +41,8 @@ UNREADABLE_STARTS: tuple[tuple[bytes, str], ...] = (
 """How a file starts that cannot be read as it is, and what to tell the user."""
 
 PARQUET_START = b"PAR1"
+MAX_NUL_SHARE = 0.2
+"""Share of NUL bytes at a file's start above which it is no text; UTF-16 has about a half."""
 BOM = b"\xef\xbb\xbf"
 
 
@@ -131,7 +133,7 @@ def hash_file(path: Path) -> Digest:
 def _expand(pattern: str, root: Path) -> list[tuple[str, Path]]:
     """Name every file a path or glob stands for; raises SourceUnreadable when there is none."""
     path = root / Path(pattern).expanduser()
-    if path.exists():
+    if _exists(path, pattern):
         return [(pattern, path)]
     if not any(char in pattern for char in "*?["):
         raise SourceUnreadable(_missing(pattern, path))
@@ -145,8 +147,19 @@ def _expand(pattern: str, root: Path) -> list[tuple[str, Path]]:
     ]
 
 
+def _exists(path: Path, pattern: str) -> bool:
+    try:
+        return path.exists()
+    except OSError as error:  # such as a name longer than the file system allows
+        raise SourceUnreadable(
+            f"{pattern[:100]} cannot be looked up ({error.strerror}); expected a path. Check data.sources."
+        ) from error
+
+
 def _missing(pattern: str, path: Path) -> str:
     folder = path.parent
+    if path.is_symlink():
+        return f"{pattern}: a symbolic link that leads to no file; expected a file. Mend the link in {folder}."
     if not folder.is_dir():
         return f"{pattern}: the folder {folder} does not exist. Check the path, or give --data DIR."
     names = sorted(entry.name for entry in folder.iterdir() if entry.is_file())
@@ -174,6 +187,11 @@ def _inspect(spec: SourceSpec, name: str, path: Path) -> SourceFile:
         raise SourceUnreadable(
             f"{name} is one JSON array; expected one JSON object a line. Convert it: jq -c '.[]' {name}"
         )
+    if chosen == "csv" and start.removeprefix(BOM).lstrip().startswith(b'{"'):
+        raise SourceUnreadable(
+            f"{name} holds JSON lines; expected CSV, as it is named. Rename it to .jsonl, or set "
+            "`format: jsonl` beside its path in the recipe."
+        )
     return SourceFile(spec, path, name, digest, chosen, stat.st_size, stat.st_mtime_ns)
 
 
@@ -183,3 +201,10 @@ def _refuse_start(name: str, start: bytes) -> None:
     for magic, advice in UNREADABLE_STARTS:
         if start.startswith(magic):
             raise SourceUnreadable(f"{name} {advice}.")
+    if start.startswith(PARQUET_START):
+        return
+    if start.count(0) > len(start) * MAX_NUL_SHARE:
+        raise SourceUnreadable(
+            f"{name}: {start.count(0) / len(start):.0%} of its first bytes are NUL; expected UTF-8 text. It is "
+            "UTF-16 (convert it: iconv -f UTF-16LE -t UTF-8), or not a text file at all."
+        )

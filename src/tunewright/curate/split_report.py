@@ -81,7 +81,7 @@ def warnings_for(report: SplitReport, rules: SplitRules) -> tuple[str, ...]:
             "only what earlier versions held out. Add fresh rows to judge later versions on."
         )
     share = report.largest_cluster_rows / num_split
-    if share > LARGE_CLUSTER_FRACTION:
+    if share > LARGE_CLUSTER_FRACTION and report.largest_cluster_rows > 1:
         found.append(
             f"One cluster holds {report.largest_cluster_rows} of {num_split} rows ({share:.0%}): "
             f"{report.largest_cluster}. The rows count as {report.effective_clusters:.0f} independent "
@@ -125,6 +125,11 @@ def empty_split(
         return EmptySplit(
             f"{what}; every row was recorded earlier or follows a recorded row, and those never move. "
             "Add fresh rows."
+        )
+    if len(rows) < 3:
+        return EmptySplit(
+            f"{what}; expected at least 3 rows that differ, one for each side. Equal rows count once: "
+            "`tunewright plan` says how many were read. Add rows."
         )
     if len(clusters) < 3:
         return EmptySplit(

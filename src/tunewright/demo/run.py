@@ -108,8 +108,7 @@ def _dataset(dataset: DatasetVersion, recall: Mapping[str, float], truth: Sequen
 def _gate(outcome: Outcome) -> Json:
     report = outcome.report
     assert report is not None
-    metric = f"held_out/{METRIC}"
-    found = {arm.arm: arm.metrics[metric] for arm in report.arms if metric in arm.metrics}
+    found = {arm.arm: arm.metrics[METRIC] for arm in report.arms if METRIC in arm.metrics}
     candidate = found["candidate"]
     numbers: dict[str, Json] = {
         arm: round(found[arm].estimate, 4) if arm in found else None

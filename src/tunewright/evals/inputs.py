@@ -8,7 +8,7 @@ from tunewright.core.scorers import SCORERS
 from tunewright.errors import BaseChanged, UnknownReference
 from tunewright.evals.suites import check_gate, read_suite_file
 from tunewright.ports import BaseFiles, Ports, Records
-from tunewright.recipe import Recipe
+from tunewright.recipe import GateSection, Recipe
 from tunewright.records import DatasetVersion, EvalReport, Example, ModelVersion, TrainingRun
 from tunewright.values import Digest, fingerprint
 
@@ -66,7 +66,7 @@ def gather_inputs(recipe: Recipe, run: TrainingRun, ports: Ports, code_version: 
             f"base {run.base.name}: its files hash to {base.ref.digest[:12]}, but {run.ref} was trained on "
             f"{run.base.digest[:12]}; expected the same files. Restore them, or train again."
         )
-    files = {suite.name: SuiteFile(*_read(suite.path, ports)) for suite in recipe.gate.suites if suite.path}
+    files = read_suite_files(recipe.gate, ports)
     incumbent = find_incumbent(recipe.name, run.candidate, ports.records)
     made_from: dict[str, object] = {
         "name": recipe.name,
@@ -86,6 +86,11 @@ def gather_inputs(recipe: Recipe, run: TrainingRun, ports: Ports, code_version: 
     return Inputs(
         recipe, run, dataset, base, incumbent, files, fingerprint("evaluate", code_version, made_from)
     )
+
+
+def read_suite_files(gate: GateSection, ports: Ports) -> dict[str, SuiteFile]:
+    """Read every named suite, by suite name. Raises SourceUnreadable."""
+    return {suite.name: SuiteFile(*_read(suite.path, ports)) for suite in gate.suites if suite.path}
 
 
 def _scorer_versions(recipe: Recipe) -> dict[str, int]:

@@ -206,9 +206,19 @@ def _more(held_out: int, held_out_fraction: float | None) -> str:
 
 
 def plan_gate(
-    gate: GateSection, num_held_out: int, *, discordance: float = DEFAULT_DISCORDANCE
+    gate: GateSection,
+    num_held_out: int,
+    *,
+    discordance: float = DEFAULT_DISCORDANCE,
+    held_out_fraction: float | None = None,
 ) -> tuple[tuple[str, str], ...]:
     """Say for each requirement, before anything is trained, what so many held-out rows can show.
+
+    Args:
+        gate: the recipe's gate.
+        num_held_out: held-out rows expected.
+        discordance: share of rows on which two arms differ.
+        held_out_fraction: share of all rows that is held out; with it, missing rows are said in all rows too.
 
     Returns:
         Pairs of the requirement's name and one sentence, in the order of the recipe.
@@ -216,20 +226,27 @@ def plan_gate(
     first = gate.suites[0]
     requirements = gate.require or default_requirements(first.scorers[0].metric, first.name)
     return tuple(
-        (describe(requirement), _planned(requirement, gate, num_held_out, discordance))
+        (describe(requirement), _planned(requirement, gate, num_held_out, discordance, held_out_fraction))
         for requirement in requirements
     )
 
 
-def _planned(requirement: Requirement, gate: GateSection, num_rows: int, discordance: float) -> str:
+def _planned(
+    requirement: Requirement,
+    gate: GateSection,
+    num_rows: int,
+    discordance: float,
+    held_out_fraction: float | None,
+) -> str:
     if requirement.at_least is not None:
         return _planned_level(requirement.at_least, gate, num_rows)
     can = reach(num_rows, requirement.margin, discordance=discordance, alpha=gate.alpha, power=gate.power)
     if not can.can_conclude:
-        return f"{num_rows} rows are too few for any conclusion; at least {MIN_CLUSTERS} are needed."
+        more = _more(MIN_CLUSTERS - num_rows, held_out_fraction)
+        return f"{num_rows} rows are too few for any conclusion; at least {MIN_CLUSTERS} are needed, {more}."
     if requirement.better_than is not None:
         return _superiority_words(can, gate.power, _other(requirement))
-    return _margin_words(can, requirement.margin, discordance, None)
+    return _margin_words(can, requirement.margin, discordance, held_out_fraction)
 
 
 def _other(requirement: Requirement) -> str:

@@ -7,6 +7,7 @@ from tunewright.core.rows import decode_examples
 from tunewright.core.tokens import ChatTokenizer, TokenRow, token_row
 from tunewright.curate.card import dataset_card
 from tunewright.curate.why import Answer, why
+from tunewright.errors import UnknownReference
 from tunewright.ports import Ports
 from tunewright.records import DatasetVersion, Record, Rejection
 
@@ -46,6 +47,11 @@ class DatasetVerbs:
             dataset = self.find(name)
             return [(dataset, answer) for answer in why(row, dataset, self._ports.blobs)]
         latest = {dataset.ref.name: dataset for dataset in self.all()}
+        if not latest:
+            raise UnknownReference(
+                f"row {row!r}: this workspace holds no dataset yet. `tunewright data build RECIPE` makes one; "
+                "--workspace names another."
+            )
         answers = [(d, answer) for d in latest.values() for answer in why(row, d, self._ports.blobs)]
         return [pair for pair in answers if pair[1].outcome != "unknown"] or answers
 

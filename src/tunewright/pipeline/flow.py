@@ -10,6 +10,7 @@ from typing import Literal
 
 from tunewright.curate.curate import curate
 from tunewright.evals.evaluate import evaluate
+from tunewright.evals.inputs import read_suite_files
 from tunewright.evals.planner import reachable_verdict
 from tunewright.evals.suites import check_gate
 from tunewright.ports import Ports
@@ -39,6 +40,9 @@ class Outcome:
 def run_recipe(recipe: Recipe, ports: Ports, *, until: Stage = "register") -> Outcome:
     """Walk a recipe from raw files to a registered model, re-using whatever is made already."""
     check_gate(recipe.gate)  # a typing mistake there must not cost a training
+    if until != "curate":
+        ports.bases.resolve(recipe.train.base)
+        read_suite_files(recipe.gate, ports)
     dataset = curate(recipe, ports)
     _say_what_is_reachable(recipe, dataset, ports)
     if until == "curate":

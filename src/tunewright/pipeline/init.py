@@ -4,6 +4,7 @@ import os
 from itertools import islice
 from pathlib import Path
 
+from tunewright.curate.gather import describe
 from tunewright.curate.readers import find_sources, read_rows
 from tunewright.errors import SourceUnreadable, UsageError
 from tunewright.pipeline.detect import detect
@@ -30,7 +31,13 @@ def draft_recipe(path: Path, *, folder: Path | None = None) -> str:
     rows = list(islice(read_rows(file), MAX_ROWS_READ + 1))
     is_whole = len(rows) <= MAX_ROWS_READ
     readable = [row.fields for row in rows[:MAX_ROWS_READ] if not isinstance(row, Rejection)]
-    found = detect(readable) if readable else None
+    if not readable:
+        first = next(row for row in rows if isinstance(row, Rejection))
+        raise SourceUnreadable(
+            f"{path}: none of the first {len(rows):,} rows can be read; the first: {describe(first)}. Expected "
+            "one JSON object a line, or a table with a header. Mend the file, or rename it to what it holds."
+        )
+    found = detect(readable)
     if found is None:
         names = dict.fromkeys(name for row in readable for name in row)
         raise SourceUnreadable(
@@ -64,7 +71,13 @@ def write_draft(file: Path, output: Path | None, *, force: bool) -> Path:
     if not path.absolute().parent.is_dir():
         raise UsageError(f"the folder of {path} does not exist; expected an existing folder")
     text = draft_recipe(file, folder=path.absolute().parent)
-    path.write_text(text, encoding="utf-8")
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(
+            f"cannot write {path} ({error.strerror}); expected a file name in a writable folder. Choose "
+            "another with --output"
+        ) from error
     return path
 
 

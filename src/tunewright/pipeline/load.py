@@ -72,9 +72,13 @@ def parse_recipe(data: bytes, name: str) -> Recipe:
         raise RecipeError(_explain(error, tree, name)) from error
     mistakes = find_mistakes(recipe)
     if mistakes:
-        lines = sorted((tree.line(path), f"{_dotted(path)}: {words}") for path, words in mistakes)
+        lines = sorted((tree.line(path), _said(path, words)) for path, words in mistakes)
         raise RecipeError("\n".join(f"{name}:{line}: {words}" for line, words in lines[:MAX_ERRORS_SHOWN]))
     return recipe
+
+
+def _said(path: KeyPath, words: str) -> str:
+    return words if words.startswith(_dotted(path)) else f"{_dotted(path)}: {words}"
 
 
 def _recipes_in(folder: Path) -> list[str]:

@@ -9,16 +9,19 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from tunewright.core.tokens import ChatTokenizer, TokenRow, token_row
+from tunewright.core.tokens import ChatTokenizer, TokenRow
 from tunewright.curate.gather import Gathered, gather
+from tunewright.curate.language import load_identifier
 from tunewright.curate.readers import find_sources
 from tunewright.curate.steps import Prepared, make_rules
-from tunewright.errors import TokenError
+from tunewright.evals.inputs import read_suite_files
 from tunewright.evals.planner import plan_gate
 from tunewright.ports import BaseFiles, Ports
 from tunewright.recipe import Recipe
 from tunewright.train.forecast import Forecast, forecast
 from tunewright.train.schedule import choose_rate
+from tunewright.train.tokenise import context_limit, tokenise
+from tunewright.train.train import measured_speed
 from tunewright.values import Json
 
 SAMPLE_ROWS = 2000
@@ -89,12 +92,14 @@ def plan_recipe(recipe: Recipe, ports: Ports, *, threads: int) -> Plan:
     """Forecast a recipe.
 
     Raises:
-        SourceUnreadable, TooManyRejections, BaseModelError: what would stop the run stops the plan.
+        SourceUnreadable, TooManyRejections, BaseModelError, TokenError: what would stop the run stops the plan.
     """
     ports.progress.start("reading sources")
-    files = find_sources(recipe.data.sources, ports.data_root)
-    gathered = gather(files, make_rules(recipe.data), ports.progress)
+    read_suite_files(recipe.gate, ports)
     base = ports.bases.resolve(recipe.train.base)
+    files = find_sources(recipe.data.sources, ports.data_root)
+    identify = load_identifier() if recipe.data.quality.languages else None
+    gathered = gather(files, make_rules(recipe.data, identify), ports.progress)
     rows = _tokenised(gathered.rows, base, recipe.train.max_tokens)
     ports.progress.finish(f"read {gathered.num_rows:,} rows")
     usable, split = len(gathered.rows), recipe.data.split
@@ -121,22 +126,17 @@ def plan_recipe(recipe: Recipe, ports: Ports, *, threads: int) -> Plan:
             validation_tokens=round(mean * (usable - held_out - train)),
             label_fraction=labelled,
             threads=threads,
+            flops_per_s=measured_speed(ports.records, recipe.train),
         ),
-        requirements=plan_gate(recipe.gate, held_out),
+        requirements=plan_gate(recipe.gate, held_out, held_out_fraction=split.held_out),
     )
 
 
-def _tokenised(rows: Sequence[Prepared], base: BaseFiles, max_tokens: int) -> list[TokenRow]:
-    """Tokenise a seeded sample; rows that do not fit are left out here and counted by the training stage."""
-    tokenizer = ChatTokenizer.from_base(base)
+def _tokenised(rows: Sequence[Prepared], base: BaseFiles, max_tokens: int) -> Sequence[TokenRow]:
+    """Tokenise a seeded sample as the training stage would, refusals included."""
     sample = random.Random(0).sample(list(rows), min(SAMPLE_ROWS, len(rows)))
-    found: list[TokenRow] = []
-    for row in sample:
-        try:
-            found.append(token_row(tokenizer, row.example.id, row.example.messages, max_tokens=max_tokens))
-        except TokenError:
-            continue
-    return found
+    examples = [row.example for row in sample]
+    return tokenise(ChatTokenizer.from_base(base), examples, context_limit(max_tokens, base.config)).rows
 
 
 def _removed(gathered: Gathered) -> dict[str, int]:

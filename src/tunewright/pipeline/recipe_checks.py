@@ -3,7 +3,8 @@
 import difflib
 from collections.abc import Iterable, Iterator, Sequence
 
-from tunewright.core.scorers import check_scorer
+from tunewright.core.scorers import SCORERS, check_scorer
+from tunewright.curate.pii import make_scanner
 from tunewright.errors import RecipeError
 from tunewright.recipe import GateSection, Recipe
 
@@ -13,7 +14,14 @@ Mistake = tuple[tuple[str | int, ...], str]
 
 def find_mistakes(recipe: Recipe) -> list[Mistake]:
     """Find names that nothing answers to; every section alone is sound already."""
-    return [*_scorers(recipe.gate), *_suites(recipe.gate), *_requirements(recipe.gate), *_slices(recipe)]
+    return [
+        *_personal_data(recipe),
+        *_times(recipe),
+        *_scorers(recipe.gate),
+        *_suites(recipe.gate),
+        *_requirements(recipe.gate),
+        *_slices(recipe),
+    ]
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
@@ -53,6 +61,57 @@ def _requirements(gate: GateSection) -> Iterator[Mistake]:
         elif requirement.metric not in metrics[requirement.suite]:
             known = metrics[requirement.suite]
             yield ("gate", "require", i, "metric"), _unknown("metric", requirement.metric, known)
+        else:
+            suite = next(one for one in gate.suites if one.name == requirement.suite)
+            kind = next(spec.kind for spec in suite.scorers if spec.metric == requirement.metric)
+            yield from _levels(gate, i, kind)
+
+
+def _levels(gate: GateSection, i: int, kind: str) -> Iterator[Mistake]:
+    """Find numbers and arms that no candidate could ever meet, or that none could miss."""
+    requirement = gate.require[i]
+    if gate.few_shot == 0 and "few_shot" in (requirement.better_than, requirement.not_worse_than):
+        where = "better_than" if requirement.better_than else "not_worse_than"
+        yield (
+            ("gate", "require", i, where),
+            "compares with few_shot, but `few_shot: 0` switches that arm off; expected gate.few_shot of 1 or more",
+        )
+    if kind not in SCORERS or not SCORERS[kind].is_share:
+        return
+    least = requirement.at_least
+    if least is not None and not 0 <= least < 1:
+        percent = f"; for {least:g} % write {least / 100:g}" if 1 < least <= 100 else ""
+        yield (
+            ("gate", "require", i, "at_least"),
+            f"found {least:g}, but {requirement.metric!r} lies between 0 and 1, and 1 cannot be proven from a "
+            f"sample; expected 0 or more and less than 1{percent}",
+        )
+    if requirement.not_worse_than and requirement.margin >= 1:
+        yield (
+            ("gate", "require", i, "margin"),
+            f"found {requirement.margin:g}, which every candidate meets; expected less than 1, such as 0.03 for "
+            "3 points",
+        )
+
+
+def _personal_data(recipe: Recipe) -> Iterator[Mistake]:
+    try:
+        make_scanner(recipe.data.pii)
+    except RecipeError as error:
+        yield ("data", "pii"), str(error)
+
+
+def _times(recipe: Recipe) -> Iterator[Mistake]:
+    """Find a split by time that has no times, and an embargo that nothing starts."""
+    split = recipe.data.split
+    if split.embargo_s is not None and not split.time_split:
+        yield ("data", "split", "embargo_s"), "works with `time_split: true` only; expected both, or neither"
+    for i, source in enumerate(recipe.data.sources if split.time_split else ()):
+        if source.time is None:
+            yield (
+                ("data", "sources", i),
+                "`time_split: true` needs the time of every row; expected `time: FIELD` beside the path",
+            )
 
 
 def _slices(recipe: Recipe) -> Iterator[Mistake]:

@@ -50,11 +50,13 @@ def write_report(outcome: Outcome, path: Path, *, extra: Sequence[Section] = ())
 
 def render_report(outcome: Outcome, *, extra: Sequence[Section] = ()) -> str:
     """Render the page for one walk through the factory."""
-    sections = [dataset_section(outcome.dataset)]
+    sections: list[Section] = []
+    if outcome.report is not None:
+        sections.append(gate_section(outcome.report))
+    sections.append(dataset_section(outcome.dataset))
     if outcome.run is not None:
         sections.append(training_section(outcome.run))
     if outcome.report is not None:
-        sections.append(gate_section(outcome.report))
         sections += facts_section(outcome.report)
     sections.append(lineage_section(outcome))
     name = outcome.dataset.ref.name

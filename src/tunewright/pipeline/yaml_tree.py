@@ -109,6 +109,8 @@ def _marked(error: yaml.MarkedYAMLError, text: str, name: str) -> str:
     row = rows[line] if line < len(rows) else ""
     if "\t" in row[: len(row) - len(row.lstrip())] or "'\\t'" in str(error.problem):
         return f"{name}:{line + 1}: a tab indents this line; expected spaces. Replace the tab by spaces"
+    if error.context == "while scanning an alias":
+        return f"{name}:{line + 1}: a value begins with `*`, which YAML reserves; expected it in quotes: '*'"
     context = f" {error.context}" if error.context else ""
     return f"{name}:{line + 1}: not YAML: {error.problem}{context}; expected `key: value` lines"
 

@@ -83,10 +83,12 @@ def load_base(folder: Path, settings: TrainSection, device: torch.device) -> Pre
             use_safetensors=True,
             trust_remote_code=False,
         )
-    except (ValueError, KeyError, OSError) as error:
+    except (ValueError, TypeError, KeyError, OSError, RuntimeError) as error:
+        said = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise BaseIncomplete(
-            f"the base at {folder} cannot be loaded: {error}; expected a causal language model of an "
-            "architecture that this transformers knows. Choose another base, or copy its folder again."
+            f"the base at {folder} cannot be loaded ({said}); expected a causal language model of an "
+            "architecture that this transformers knows, with weights that fit its config.json. Choose "
+            "another base, or copy its folder again."
         ) from error
     model.requires_grad_(requires_grad=False)
     nn.Module.to(model, device)

@@ -23,6 +23,8 @@ class Tokenised:
     """Ids of rows left out, since the answer alone exceeds the limit."""
     mismatched: tuple[str, ...]
     """Ids of rows left out, since their prompt is tokenised differently with and without the answer."""
+    forged: tuple[str, ...] = ()
+    """Ids of rows left out, since their text spells a special token, such as the end of a turn."""
 
 
 TokenisedSplits = Mapping[Split, Tokenised]
@@ -46,9 +48,13 @@ def tokenise(tokenizer: ChatTokenizer, examples: Sequence[Example], max_tokens: 
     rows: list[TokenRow] = []
     too_long: list[str] = []
     mismatched: list[str] = []
+    forged: list[str] = []
     last_mismatch: TemplateMismatch | None = None
     num_truncated = 0
     for example in examples:
+        if tokenizer.forged(example.messages):
+            forged.append(example.id)
+            continue
         try:
             full = supervise(tokenizer, example.id, example.messages)
         except TemplateMismatch as error:
@@ -67,7 +73,7 @@ def tokenise(tokenizer: ChatTokenizer, examples: Sequence[Example], max_tokens: 
     if examples and not rows:
         raise NothingSupervised(
             f"none of the {len(examples)} rows can be trained on: {len(too_long)} answers alone exceed "
-            f"{max_tokens} tokens; expected at least one that fits. Raise train.max_tokens, or choose a base "
+            f"{max_tokens} tokens, {len(forged)} spell special tokens; expected at least one that fits. Raise train.max_tokens, or choose a base "
             "with a longer context."
         )
-    return Tokenised(tuple(rows), num_truncated, tuple(too_long), tuple(mismatched))
+    return Tokenised(tuple(rows), num_truncated, tuple(too_long), tuple(mismatched), tuple(forged))

@@ -166,6 +166,7 @@ def _report(settings: TrainSection, base: BaseFiles, finished: Finished) -> dict
         "max_tokens": context_limit(settings.max_tokens, base.config),
         "truncated_rows": {split: each.num_truncated for split, each in tokens.items()},
         "left_out_too_long": {split: list(each.too_long) for split, each in tokens.items()},
+        "left_out_forged": {split: list(each.forged) for split, each in tokens.items()},
         "left_out_mismatched": {split: list(each.mismatched) for split, each in tokens.items()},
         "forecast": {
             "wall_s": round(expected.wall_s, 1),

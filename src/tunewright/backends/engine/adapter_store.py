@@ -1,7 +1,7 @@
 """The adapters that can be asked for, by digest.
 
-Adapters are never replaced: loading one that is there is a no-op, unloading takes only the name away, and answers in
-the making keep the weights they began with.
+Adapters are never replaced: loading one that is there is a no-op, unloading takes only the name away, and
+answers in the making keep the weights they began with.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""The answers that are being decoded: join, step, leave. Confined to the decoding thread; holds no model itself."""
+"""The answers that are being decoded: they join, step and leave. Confined to the decoding thread."""
 
 import logging
 from collections.abc import Callable, Sequence

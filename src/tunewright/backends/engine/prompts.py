@@ -46,7 +46,7 @@ def encode(prompt: Prompt, tokenizer: ChatTokenizer, *, add_generation_prompt: b
     if ids:
         if max(ids) >= tokenizer.vocabulary_size:
             raise RequestRefused(
-                f"token id {max(ids)} is beyond the vocabulary; expected 0 to {tokenizer.vocabulary_size - 1}",
+                f"token id {max(ids)} is beyond the vocabulary; expected below {tokenizer.vocabulary_size}",
                 param="prompt",
             )
         return ids

@@ -88,22 +88,17 @@ class Scheduler:
         if self._thread.is_alive():
             self._thread.join()
 
-    def submit(self, answers: Sequence[Answer]) -> None:
-        """Queue answers, all or none. Raises RequestRefused when too many wait or the engine ends."""
-        self._put(self._waiting, answers)
+    def submit(self, *, answers: Sequence[Answer] = (), scorings: Sequence[Scoring] = ()) -> None:
+        """Queue answers and texts to score, all or none.
 
-    def submit_scoring(self, scorings: Sequence[Scoring]) -> None:
-        """Queue texts to score, all or none. Raises RequestRefused when too many wait or the engine ends."""
-        self._put(self._scorings, scorings)
-
-    def _put(
-        self, queue: "deque[Answer] | deque[Scoring]", items: Sequence[Answer] | Sequence[Scoring]
-    ) -> None:
+        Raises:
+            RequestRefused: too many wait already, or the engine is ending.
+        """
         with self._condition:
             if self._is_stopping:
                 raise RequestRefused("the engine is stopping; ask again when it runs", 503, "stopping")
             num_waiting = len(self._waiting) + len(self._scorings)
-            if num_waiting + len(items) > self._max_waiting:
+            if num_waiting + len(answers) + len(scorings) > self._max_waiting:
                 raise RequestRefused(
                     f"{num_waiting} answers wait already; expected at most {self._max_waiting}. Ask later.",
                     429,
