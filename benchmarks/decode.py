@@ -68,14 +68,14 @@ def generate(model: PreTrainedModel, tokens: torch.Tensor) -> None:
 
 def decode(backbone: Backbone, tokens: torch.Tensor, adapters: list[Adapter | None]) -> None:
     decoder = BatchDecoder(backbone, cache_bytes=2**30)
-    decoder.join(
+    decoder.step(
         [
             Row(tuple(prompt), NEW_TOKENS, Sampling(), adapters[index % len(adapters)])
             for index, prompt in enumerate(tokens.tolist())
         ]
     )
     for _ in range(NEW_TOKENS - 1):
-        decoder.step()
+        decoder.step(())
 
 
 def measure(arms: dict[str, Callable[[torch.Tensor], None]], num_rows: int, vocabulary: int, repeats: int):

@@ -106,7 +106,7 @@ class LoraSettings(Record):
 class TrainSection(Record):
     """Dataset version to candidate."""
 
-    base: str = "tiny"
+    base: str = Field(default="tiny", min_length=1)
     """`tiny` (shipped), a local folder, or `org/model@revision` from the offline Hugging Face cache."""
     method: Literal["lora", "full"] = "lora"
     lora: LoraSettings = LoraSettings()

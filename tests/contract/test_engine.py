@@ -6,19 +6,26 @@ import os
 import stat
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import save
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from tests.engine_world import (
+    QUESTIONS,
+    World,
+    ask,
+    chat,
+    expected_greedy,
+    load_model,
+    post,
+    stream,
+    tuned,
+    wait_until_running,
+)
 
 from tunewright.backends.base_models import TINY, LocalBases
 from tunewright.backends.engine.adapter_files import name_of_manifest
-from tunewright.backends.engine.client import EngineClient
 from tunewright.backends.engine.launcher import LocalEngines
 from tunewright.core.tokens import ChatTokenizer
 from tunewright.errors import BaseMismatch, EngineFailed
@@ -28,61 +35,6 @@ from tunewright.values import Digest
 pytestmark = pytest.mark.filterwarnings(  # peft asks transformers by the old name
     "ignore:.is_gradient_checkpointing. is deprecated:FutureWarning"
 )
-
-QUESTIONS = (
-    "hi",
-    "What is your favourite movie, and who plays in it?",
-    "please set the lamp in the kitchen to off",
-    "Tell me about the last concert you went to. " * 6,
-    "two tickets for the chess match on Friday at 7",
-)
-TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-
-
-def chat(question: str) -> list[dict[str, str]]:
-    return [{"role": "user", "content": question}]
-
-
-@dataclass(frozen=True)
-class Tuned:
-    """An adapter with weights far from zero, and PEFT's own model of it."""
-
-    digest: Digest
-    files: Mapping[str, bytes]
-    model: PeftModel
-
-
-@dataclass(frozen=True)
-class World:
-    engine: EngineClient
-    tokenizer: ChatTokenizer
-    base: PreTrainedModel
-    one: Tuned
-    two: Tuned
-
-    def model(self, name: str) -> torch.nn.Module:
-        return {"base": self.base, self.one.digest: self.one.model, self.two.digest: self.two.model}[name]
-
-
-def load_model() -> PreTrainedModel:
-    return AutoModelForCausalLM.from_pretrained(TINY, local_files_only=True, dtype=torch.float32).eval()
-
-
-def tuned(seed: int, **settings: object) -> Tuned:
-    torch.manual_seed(seed)
-    config = LoraConfig(target_modules=TARGETS, task_type="CAUSAL_LM", **settings)  # type: ignore[arg-type]
-    model = get_peft_model(load_model(), config).eval()
-    weights: dict[str, torch.Tensor] = {}
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if "lora_" in name:
-                parameter.normal_(std=0.08)
-                weights[name.replace(".default", "")] = parameter.clone()
-    files = {
-        "adapter_config.json": json.dumps(model.peft_config["default"].to_dict(), default=sorted).encode(),
-        "adapter_model.safetensors": save(weights),
-    }
-    return Tuned(name_of_manifest(files), files, model)
 
 
 @pytest.fixture(scope="module")
@@ -94,35 +46,6 @@ def world() -> Iterator[World]:
         engine.load_adapter(one.digest, one.files)
         engine.load_adapter(two.digest, two.files)
         yield World(engine, tokenizer, load_model(), one, two)
-
-
-def expected_greedy(world: World, model: str, question: str, max_tokens: int) -> list[int]:
-    ids = world.tokenizer.encode(chat(question), add_generation_prompt=True)
-    made = world.model(model).generate(
-        input_ids=torch.tensor([ids]),
-        attention_mask=torch.ones(1, len(ids)),
-        max_new_tokens=max_tokens,
-        do_sample=False,
-        pad_token_id=0,
-    )
-    return made[0, len(ids) :].tolist()
-
-
-def ask(engine: EngineClient, method: str, path: str, body: bytes | None = None, token: str | None = None):
-    """Speak plain HTTP; return status, headers and the whole body."""
-    connection = http.client.HTTPConnection(engine.url.removeprefix("http://"), timeout=60)
-    try:
-        headers = {"Authorization": f"Bearer {engine.token if token is None else token}"}
-        connection.request(method, path, body=body, headers=headers)
-        response = connection.getresponse()
-        return response.status, response.headers, response.read()
-    finally:
-        connection.close()
-
-
-def post(engine: EngineClient, path: str, **body: object):
-    status, _, data = ask(engine, "POST", path, json.dumps(body).encode())
-    return status, json.loads(data)
 
 
 def test_greedy_answers_equal_generate_of_transformers_and_peft_in_one_mixed_batch(world: World):
@@ -206,17 +129,6 @@ def test_choices_of_one_request_differ_and_are_numbered(world: World):
     assert reply["tunewright"]["digest"] == "base"
 
 
-def stream(engine: EngineClient, **body: object) -> list[object]:
-    status, headers, data = ask(
-        engine, "POST", "/v1/chat/completions", json.dumps(body | {"stream": True}).encode()
-    )
-    assert status == 200
-    assert headers["Content-Type"] == "text/event-stream"
-    events = [line.removeprefix("data: ") for line in data.decode().split("\n\n") if line]
-    assert events.pop() == "[DONE]"
-    return [json.loads(event) for event in events]
-
-
 def test_a_stream_joins_to_the_whole_answer_and_ends_with_done(world: World):
     body = {"model": world.one.digest, "messages": chat(QUESTIONS[1]), "temperature": 0, "max_tokens": 20}
     events = stream(world.engine, **body, stream_options={"include_usage": True})
@@ -254,11 +166,6 @@ def test_a_client_that_hangs_up_frees_its_row(world: World):
     while json.loads(ask(world.engine, "GET", "/health")[2])["running"] and time.monotonic() < deadline:
         time.sleep(0.02)
     assert json.loads(ask(world.engine, "GET", "/health")[2])["running"] == 0
-
-
-def wait_until_running(engine: EngineClient) -> None:
-    while not json.loads(ask(engine, "GET", "/health")[2])["running"]:
-        time.sleep(0.01)
 
 
 def test_a_short_answer_overtakes_a_long_one(world: World):
@@ -386,22 +293,3 @@ def test_adapter_files_are_handed_over_where_only_this_user_can_read(world: Worl
     assert folder is not None
     assert stat.S_IMODE(os.stat(folder).st_mode) == 0o700
     assert stat.S_IMODE(os.stat(folder / world.one.digest / "adapter_config.json").st_mode) == 0o600
-
-
-def test_an_engine_that_cannot_start_says_why_in_its_own_words(tmp_path: Path):
-    with (
-        pytest.raises(EngineFailed, match=r"did not start.*has no config\.json"),
-        LocalEngines().start(tmp_path),
-    ):
-        pass
-
-
-def test_a_killed_engine_is_reported_with_its_end():
-    with LocalEngines(threads=1).start(TINY) as engine:
-        pid = json.loads(ask(engine, "GET", "/health")[2])["pid"]
-        killer = threading.Timer(0.3, os.kill, (pid, 9))
-        killer.start()
-        with pytest.raises(EngineFailed, match="ended with code -9"):
-            for _ in range(1000):
-                engine.generate([GenerateRequest(chat(QUESTIONS[1]), "base", 100, temperature=1.9)] * 8)
-        killer.join()

@@ -134,7 +134,7 @@ class FsspecBlobs:
         except (ImportError, ValueError) as error:
             raise SettingsError(
                 f"cannot open blobs at {url}: {error}; expected a URL fsspec understands. "
-                "For s3:// install the extra: pip install 'tunewright[s3]'."
+                "For s3:// install s3fs: pip install s3fs."
             ) from error
 
     def put(self, data: bytes) -> Digest:

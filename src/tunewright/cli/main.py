@@ -58,13 +58,13 @@ def main() -> None:
     except TunewrightError as error:
         _report(error)
         sys.exit(EXIT_ERROR)
-    except SystemExit as end:
-        if end.code == EXIT_ERROR and "--json" in sys.argv:  # the arguments; the words are on standard error
-            _print_error("UsageError", "the command line is not understood; standard error says why")
-        raise
     except SystemExit as ending:
         if ending.code in (EXIT_INTERRUPTED, EXIT_TERMINATED):  # typer turns Ctrl-C into the first
             print("interrupted; the same command goes on where it stopped", file=sys.stderr)
+        if (
+            ending.code == EXIT_ERROR and "--json" in sys.argv
+        ):  # typer has said on standard error what is wrong
+            _print_error("UsageError", "the command line is not understood; standard error says why")
         raise
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output is gone; say nothing more

@@ -215,7 +215,11 @@ def recall(answer: Answer, example: Example, settings: AverageSettings) -> Value
 
 
 @scorer(
-    Traits("aggregate", is_share=False), ClassSettings, combine=lambda settings: mcc_of, usable=_has_label, resolve=_labels_of
+    Traits("aggregate", is_share=False),
+    ClassSettings,
+    combine=lambda settings: mcc_of,
+    usable=_has_label,
+    resolve=_labels_of,
 )
 def mcc(answer: Answer, example: Example, settings: ClassSettings) -> Value | None:
     """Matthews correlation coefficient."""

@@ -70,15 +70,18 @@ class ChatTokenizer:
 
     @classmethod
     def from_base(cls, base: BaseFiles) -> Self:
-        """Load the tokenizer of a base."""
+        """Load the tokenizer of a base. Raises BaseIncomplete, naming the base's folder."""
         named = base.config.get("eos_token_id")
         extra = named if isinstance(named, list) else [named]
-        return cls(
-            base.tokenizer_json,
-            base.tokenizer_config,
-            base.chat_template,
-            extra_eos_ids=[token for token in extra if isinstance(token, int)],
-        )
+        try:
+            return cls(
+                base.tokenizer_json,
+                base.tokenizer_config,
+                base.chat_template,
+                extra_eos_ids=[token for token in extra if isinstance(token, int)],
+            )
+        except BaseIncomplete as error:
+            raise BaseIncomplete(f"base {base.ref.name!r} at {base.folder}: {error}") from error
 
     @property
     def vocabulary_size(self) -> int:

@@ -29,6 +29,7 @@ from tunewright.curate.pii_validators import (
     is_ip_address,
     is_random_looking,
     is_us_social_security_number,
+    known_regions,
     phone_number,
 )
 from tunewright.curate.problem import Problem
@@ -79,10 +80,11 @@ def make_scanner(rules: PiiRules) -> Scanner:
             f"data.pii.types: unknown type {unknown[0]!r}; expected some of {', '.join(PII_PATTERNS)}. "
             "Types of your own go to data.pii.patterns."
         )
-    regions = sorted(set(rules.regions) - phonenumbers.SUPPORTED_REGIONS)
+    regions = sorted(set(rules.regions) - known_regions())
     if regions:
         raise RecipeError(
-            f"data.pii.regions: unknown region {regions[0]!r}; expected ISO 3166 codes in capitals, such as US, GB, DE"
+            f"data.pii.regions: unknown region {regions[0]!r}; expected ISO 3166 codes in "
+            "capitals, such as US, GB, DE"
         )
     patterns: dict[str, Pattern[str]] = {}
     for name, pattern in rules.patterns.items():

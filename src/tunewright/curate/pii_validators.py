@@ -115,6 +115,11 @@ def is_ip_address(text: str) -> bool:
     return len(groups) >= 3 and any(char.isdigit() for char in text)
 
 
+def known_regions() -> frozenset[str]:
+    """Regions whose numbers can be told, as ISO 3166 codes."""
+    return frozenset(phonenumbers.SUPPORTED_REGIONS)
+
+
 def phone_number(text: str, regions: Sequence[str], *, has_context: bool) -> tuple[str, str] | None:
     """Recognise a telephone number at the beginning of a text, which may hold up to two groups more.
 

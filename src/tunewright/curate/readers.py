@@ -159,7 +159,9 @@ def _exists(path: Path, pattern: str) -> bool:
 def _missing(pattern: str, path: Path) -> str:
     folder = path.parent
     if path.is_symlink():
-        return f"{pattern}: a symbolic link that leads to no file; expected a file. Mend the link in {folder}."
+        return (
+            f"{pattern}: a symbolic link that leads to no file; expected a file. Mend the link in {folder}."
+        )
     if not folder.is_dir():
         return f"{pattern}: the folder {folder} does not exist. Check the path, or give --data DIR."
     names = sorted(entry.name for entry in folder.iterdir() if entry.is_file())
@@ -205,6 +207,6 @@ def _refuse_start(name: str, start: bytes) -> None:
         return
     if start.count(0) > len(start) * MAX_NUL_SHARE:
         raise SourceUnreadable(
-            f"{name}: {start.count(0) / len(start):.0%} of its first bytes are NUL; expected UTF-8 text. It is "
-            "UTF-16 (convert it: iconv -f UTF-16LE -t UTF-8), or not a text file at all."
+            f"{name}: {start.count(0) / len(start):.0%} of its first bytes are NUL; expected UTF-8 text. It "
+            "is UTF-16 (convert it: iconv -f UTF-16LE -t UTF-8), or not a text file at all."
         )

@@ -49,8 +49,8 @@ class DatasetVerbs:
         latest = {dataset.ref.name: dataset for dataset in self.all()}
         if not latest:
             raise UnknownReference(
-                f"row {row!r}: this workspace holds no dataset yet. `tunewright data build RECIPE` makes one; "
-                "--workspace names another."
+                f"row {row!r}: this workspace holds no dataset yet. `tunewright data build RECIPE` makes "
+                "one; --workspace names another."
             )
         answers = [(d, answer) for d in latest.values() for answer in why(row, d, self._ports.blobs)]
         return [pair for pair in answers if pair[1].outcome != "unknown"] or answers

@@ -34,8 +34,9 @@ def draft_recipe(path: Path, *, folder: Path | None = None) -> str:
     if not readable:
         first = next(row for row in rows if isinstance(row, Rejection))
         raise SourceUnreadable(
-            f"{path}: none of the first {len(rows):,} rows can be read; the first: {describe(first)}. Expected "
-            "one JSON object a line, or a table with a header. Mend the file, or rename it to what it holds."
+            f"{path}: none of the first {len(rows):,} rows can be read; the first: {describe(first)}. "
+            "Expected one JSON object a line, or a table with a header. Mend the file, or rename "
+            "it to what it holds."
         )
     found = detect(readable)
     if found is None:

@@ -32,6 +32,7 @@ _EXPECTED = {
     "model_type": "a mapping of keys and values",
     "finite_number": "a finite number",
     "too_short": "at least one entry",
+    "string_too_short": "text that is not empty",
     "none_required": "null",
 }
 """Pydantic's error type -> what we say was expected; other types keep pydantic's words."""

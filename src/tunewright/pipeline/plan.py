@@ -6,10 +6,10 @@ count of rows here is an upper bound. Writes nothing and opens no vault.
 
 import random
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from tunewright.core.tokens import ChatTokenizer, TokenRow
+from tunewright.core.tokens import ChatTokenizer
 from tunewright.curate.gather import Gathered, gather
 from tunewright.curate.language import load_identifier
 from tunewright.curate.readers import find_sources
@@ -20,7 +20,7 @@ from tunewright.ports import BaseFiles, Ports
 from tunewright.recipe import Recipe
 from tunewright.train.forecast import Forecast, forecast
 from tunewright.train.schedule import choose_rate
-from tunewright.train.tokenise import context_limit, tokenise
+from tunewright.train.tokenise import Tokenised, context_limit, tokenise
 from tunewright.train.train import measured_speed
 from tunewright.values import Json
 
@@ -45,6 +45,8 @@ class Plan:
     forecast: Forecast
     requirements: tuple[tuple[str, str], ...]
     """Each requirement of the gate, and what so many held-out rows can show about it."""
+    notes: tuple[str, ...] = ()
+    """What a person should know before they run it."""
 
     def to_json(self) -> dict[str, Json]:
         """Give all numbers."""
@@ -64,6 +66,7 @@ class Plan:
             "trained_parameters": self.forecast.trained_parameters,
             "memory_bytes": self.forecast.memory_bytes,
             "wall_s": round(self.forecast.wall_s, 1),
+            "notes": [*self.notes],
             "requirements": [{"name": name, "reachable": said} for name, said in self.requirements],
         }
 
@@ -82,6 +85,7 @@ class Plan:
                 f"  rate      {self.learning_rate}",
                 f"  memory    about {cost.memory_bytes / 2**20:,.0f} MiB at the peak",
                 f"  time      about {_duration(cost.wall_s)} of training on this machine",
+                *[f"  note      {note}" for note in self.notes],
                 "  the gate with so many held-out rows:",
                 *[f"    {name}: {said}" for name, said in self.requirements],
             ]
@@ -92,7 +96,8 @@ def plan_recipe(recipe: Recipe, ports: Ports, *, threads: int) -> Plan:
     """Forecast a recipe.
 
     Raises:
-        SourceUnreadable, TooManyRejections, BaseModelError, TokenError: what would stop the run stops the plan.
+        SourceUnreadable, TooManyRejections, BaseModelError, TokenError: what would stop the run stops
+            the plan.
     """
     ports.progress.start("reading sources")
     read_suite_files(recipe.gate, ports)
@@ -100,11 +105,14 @@ def plan_recipe(recipe: Recipe, ports: Ports, *, threads: int) -> Plan:
     files = find_sources(recipe.data.sources, ports.data_root)
     identify = load_identifier() if recipe.data.quality.languages else None
     gathered = gather(files, make_rules(recipe.data, identify), ports.progress)
-    rows = _tokenised(gathered.rows, base, recipe.train.max_tokens)
+    max_tokens = context_limit(recipe.train.max_tokens, base.config)
+    tokenised = _tokenised(gathered.rows, base, max_tokens)
+    rows = tokenised.rows
     ports.progress.finish(f"read {gathered.num_rows:,} rows")
     usable, split = len(gathered.rows), recipe.data.split
-    held_out = round(usable * split.held_out)
-    train = round((usable - held_out) * (1 - split.validation))
+    distinct = len({row.example.id for row in gathered.rows})
+    held_out = round(distinct * split.held_out)
+    train = round((distinct - held_out) * (1 - split.validation))
     lengths = [len(row.ids) for row in rows]
     labelled = sum(row.num_supervised for row in rows) / max(1, sum(lengths))
     mean = sum(lengths) / max(1, len(lengths))
@@ -123,20 +131,53 @@ def plan_recipe(recipe: Recipe, ports: Ports, *, threads: int) -> Plan:
             base.config,
             recipe.train,
             [lengths[index % len(lengths)] for index in range(train)] if lengths else [],
-            validation_tokens=round(mean * (usable - held_out - train)),
+            validation_tokens=round(mean * (distinct - held_out - train)),
             label_fraction=labelled,
             threads=threads,
             flops_per_s=measured_speed(ports.records, recipe.train),
         ),
         requirements=plan_gate(recipe.gate, held_out, held_out_fraction=split.held_out),
+        notes=(*_notes(gathered.rows, split.held_out), *_length_notes(tokenised, max_tokens)),
     )
 
 
-def _tokenised(rows: Sequence[Prepared], base: BaseFiles, max_tokens: int) -> Sequence[TokenRow]:
+def _notes(rows: Sequence[Prepared], held_out: float) -> Iterator[str]:
+    """Say what the split will meet: rows that are equal, and a group that no side can hold."""
+    repeated = len(rows) - len({row.example.id for row in rows})
+    if repeated:
+        yield f"{repeated:,} of {len(rows):,} rows repeat another one exactly and will be taken out"
+    groups = Counter(row.example.group for row in rows if row.example.group is not None)
+    group, size = max(groups.items(), key=lambda item: item[1], default=("", 0))
+    if size > 1 and size > (1 - held_out) * len(rows):
+        yield (
+            f"group {group!r} holds {size:,} of {len(rows):,} rows and stays on one side: too few are left "
+            "for the others. Choose a finer `group` field, or none"
+        )
+
+
+def _length_notes(tokenised: Tokenised, max_tokens: int) -> Iterator[str]:
+    looked_at = (
+        len(tokenised.rows) + len(tokenised.too_long) + len(tokenised.forged) + len(tokenised.mismatched)
+    )
+    if tokenised.num_truncated:
+        yield (
+            f"{tokenised.num_truncated:,} of {looked_at:,} rows looked at are longer than {max_tokens:,} "
+            "tokens and lose the beginning of their prompt. Raise train.max_tokens, up to the base's context"
+        )
+    left_out = looked_at - len(tokenised.rows)
+    if left_out:
+        yield (
+            f"{left_out:,} of {looked_at:,} rows looked at are left out of training: "
+            f"{len(tokenised.too_long):,} answers are too long, {len(tokenised.forged):,} texts spell "
+            f"special tokens, {len(tokenised.mismatched):,} do not extend their prompt"
+        )
+
+
+def _tokenised(rows: Sequence[Prepared], base: BaseFiles, max_tokens: int) -> Tokenised:
     """Tokenise a seeded sample as the training stage would, refusals included."""
     sample = random.Random(0).sample(list(rows), min(SAMPLE_ROWS, len(rows)))
     examples = [row.example for row in sample]
-    return tokenise(ChatTokenizer.from_base(base), examples, context_limit(max_tokens, base.config)).rows
+    return tokenise(ChatTokenizer.from_base(base), examples, max_tokens)
 
 
 def _removed(gathered: Gathered) -> dict[str, int]:

@@ -74,7 +74,7 @@ def _levels(gate: GateSection, i: int, kind: str) -> Iterator[Mistake]:
         where = "better_than" if requirement.better_than else "not_worse_than"
         yield (
             ("gate", "require", i, where),
-            "compares with few_shot, but `few_shot: 0` switches that arm off; expected gate.few_shot of 1 or more",
+            "compares with few_shot, but `few_shot: 0` switches that arm off; expected few_shot of 1 or more",
         )
     if kind not in SCORERS or not SCORERS[kind].is_share:
         return
@@ -83,14 +83,14 @@ def _levels(gate: GateSection, i: int, kind: str) -> Iterator[Mistake]:
         percent = f"; for {least:g} % write {least / 100:g}" if 1 < least <= 100 else ""
         yield (
             ("gate", "require", i, "at_least"),
-            f"found {least:g}, but {requirement.metric!r} lies between 0 and 1, and 1 cannot be proven from a "
-            f"sample; expected 0 or more and less than 1{percent}",
+            f"found {least:g}, but {requirement.metric!r} lies between 0 and 1, and 1 cannot be proven from "
+            f"a sample; expected 0 or more and less than 1{percent}",
         )
     if requirement.not_worse_than and requirement.margin >= 1:
         yield (
             ("gate", "require", i, "margin"),
-            f"found {requirement.margin:g}, which every candidate meets; expected less than 1, such as 0.03 for "
-            "3 points",
+            f"found {requirement.margin:g}, which every candidate meets; expected less than 1, such as 0.03 "
+            "for 3 points",
         )
 
 

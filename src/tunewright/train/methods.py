@@ -75,14 +75,17 @@ def load_base(folder: Path, settings: TrainSection, device: torch.device) -> Pre
     attention.register()
     is_stored_bf16 = settings.precision == "bf16" and settings.method == "lora"
     try:
-        model = AutoModelForCausalLM.from_pretrained(
+        found = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=torch.bfloat16 if is_stored_bf16 else torch.float32,
             attn_implementation=attention.NAME,
             local_files_only=True,
             use_safetensors=True,
             trust_remote_code=False,
+            output_loading_info=True,
         )
+        # With the loading info asked for, a pair comes back; the library's types do not say so.
+        model, loaded = cast("tuple[PreTrainedModel, dict[str, set[str]]]", found)
     except (ValueError, TypeError, KeyError, OSError, RuntimeError) as error:
         said = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise BaseIncomplete(
@@ -90,6 +93,11 @@ def load_base(folder: Path, settings: TrainSection, device: torch.device) -> Pre
             "architecture that this transformers knows, with weights that fit its config.json. Choose "
             "another base, or copy its folder again."
         ) from error
+    if missing := sorted(loaded["missing_keys"]):
+        raise BaseIncomplete(
+            f"the base at {folder} lacks {len(missing)} tensors that its config.json asks for, such as "
+            f"{missing[0]}; they would be random numbers. Copy the folder again."
+        )
     model.requires_grad_(requires_grad=False)
     nn.Module.to(model, device)
     return model.eval()

@@ -47,6 +47,11 @@ def train(recipe: Recipe, dataset: DatasetVersion, ports: Ports) -> TrainingRun:
         if split in dataset.splits
     }
     expected = _forecast(recipe.train, base, tokens, measured_speed(ports.records, recipe.train))
+    if cut := tokens["train"].num_truncated:
+        ports.progress.finish(
+            f"{cut:,} of {len(tokens['train'].rows):,} training rows are longer than {max_tokens:,} tokens "
+            "and lose the beginning of their prompt; train.max_tokens and the base's context set the limit"
+        )
     write_folder(folder, identity, recipe.train, base, tokenizer, tokens)
     run_worker(folder, expected, ports)
     result = read_verified_result(folder)

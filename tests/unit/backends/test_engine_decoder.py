@@ -86,7 +86,7 @@ def test_every_architecture_served_equals_its_own_forward(name: str):
     rows = [a_row(length, length) for length in (5, 1, 17)]
     expected = [plain_greedy(model, row.prompt, 9) for row in rows]
     decoder = decoder_of(model)
-    steps = [decoder.join(rows), *(decoder.step() for _ in range(8))]
+    steps = [decoder.step(rows), *(decoder.step(()) for _ in range(8))]
     found = [[step[index].token for step in steps] for index in range(3)]
     assert found == expected
 
@@ -140,7 +140,7 @@ def adapter_for(model_name: str, seed: int, rank: int = 3) -> Adapter:
 
 def alone(name: str, row: Row, count: int) -> list[int]:
     decoder = decoder_of(make(name))
-    return [decoder.join([row])[0].token, *(decoder.step()[0].token for _ in range(count - 1))]
+    return [decoder.step([row])[0].token, *(decoder.step(())[0].token for _ in range(count - 1))]
 
 
 @pytest.mark.parametrize("name", ["llama", "qwen3"])
@@ -155,13 +155,11 @@ def test_rows_that_come_and_go_with_mixed_adapters_equal_rows_served_alone(name:
     found: list[list[int]] = [[] for _ in rows]
     while waiting or running:
         coming = [waiting.pop(0) for _ in range(min(len(waiting), rng.randint(0, 3)))]
-        if coming:
-            for index, drawn in zip(coming, decoder.join([rows[index] for index in coming]), strict=True):
-                found[index].append(drawn.token)
-            running.extend(coming)
-        elif running:
-            for index, drawn in zip(running, decoder.step(), strict=True):
-                found[index].append(drawn.token)
+        if not coming and not running:
+            continue
+        running.extend(coming)
+        for index, drawn in zip(running, decoder.step([rows[index] for index in coming]), strict=True):
+            found[index].append(drawn.token)
         for place in range(len(running) - 1, -1, -1):
             if len(found[running[place]]) >= wanted[running[place]]:
                 decoder.leave(place)
@@ -174,10 +172,10 @@ def test_rows_that_come_and_go_with_mixed_adapters_equal_rows_served_alone(name:
 def test_scores_of_texts_in_one_go_equal_each_alone_and_disturb_no_row():
     decoder = decoder_of(make("llama"))
     row = a_row(6, 1)
-    drawn = [decoder.join([row])[0].token]
+    drawn = [decoder.step([row])[0].token]
     texts = [a_row(length, length).prompt for length in (1, 9, 30)]
     together = decoder.score(texts, None)
-    drawn += [decoder.step()[0].token for _ in range(5)]
+    drawn += [decoder.step(())[0].token for _ in range(5)]
     assert drawn == alone("llama", row, 6)
     model = make("llama")
     for text, found in zip(texts, together, strict=True):

@@ -22,23 +22,20 @@ class CountingDecoder:
         self.joined: list[int] = []
         self.batch_sizes: list[int] = []
         self.broken_at = -1
-        self.fails_to_join = False
+        self.fails_to_read = False
+        self.num_steps = 0
 
     def has_room(self, rows: Sequence[Row]) -> bool:
         return len(self.rows) + len(rows) <= self.room
 
-    def join(self, rows: Sequence[Row]) -> list[Draw]:
-        if self.fails_to_join:
+    def step(self, coming: Sequence[Row]) -> list[Draw]:
+        self.num_steps += 1
+        if self.num_steps == self.broken_at or (coming and self.fails_to_read):
             raise RuntimeError("out of memory")
-        self.joined.append(len(rows))
-        fresh = [[row.prompt[0]] for row in rows]
-        self.rows.extend(fresh)
-        return [self.draw(row) for row in fresh]
-
-    def step(self) -> list[Draw]:
+        if coming:
+            self.joined.append(len(coming))
+        self.rows.extend([row.prompt[0]] for row in coming)
         self.batch_sizes.append(len(self.rows))
-        if len(self.batch_sizes) == self.broken_at:
-            raise RuntimeError("out of memory")
         return [self.draw(row) for row in self.rows]
 
     def draw(self, row: list[int]) -> Draw:
@@ -227,14 +224,17 @@ def test_a_failed_step_fails_its_rows_with_the_reason_and_the_engine_goes_on():
     assert heard_later.end == "stop"
 
 
-def test_a_prompt_that_cannot_be_read_fails_and_leaves_no_row():
+def test_a_prompt_that_cannot_be_read_fails_alone():
     decoder = CountingDecoder()
-    decoder.fails_to_join = True
     scheduler = Scheduler(decoder)
-    answer, heard = an_answer(9)
-    scheduler.submit(answers=[answer])
+    (sound, heard_sound), (broken, heard_broken) = an_answer(3), an_answer(9)
+    scheduler.submit(answers=[sound])
     scheduler.turn()
-    assert heard.end == "failed"
+    decoder.fails_to_read = True
+    scheduler.submit(answers=[broken])
+    turns(scheduler, 4)
+    assert heard_broken.end == "failed"
+    assert heard_sound.tokens == [3, 2, 1, END]
     assert scheduler.load().num_running == 0
 
 

@@ -169,7 +169,7 @@ def test_a_file_without_prompt_and_answer_is_refused_with_its_fields(tmp_path: P
 def test_a_file_of_broken_lines_only_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text("{broken\n{broken\n")
-    with pytest.raises(SourceUnreadable, match="fields: none"):
+    with pytest.raises(SourceUnreadable, match=r"none of the first 2 rows.*a\.jsonl:1 broken_json"):
         draft_recipe(path)
 
 

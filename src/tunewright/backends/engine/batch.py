@@ -1,4 +1,4 @@
-"""The answers that are being decoded: they join, step and leave. Confined to the decoding thread."""
+"""The answers that are being decoded: they come, step and leave. Confined to the decoding thread."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -19,12 +19,8 @@ class Decoder(Protocol):
         """Say whether these rows can join; true for one row when none runs."""
         ...
 
-    def join(self, rows: Sequence[Row]) -> list[Draw]:
-        """Add rows after the last one and draw their first tokens; when it raises, none was added."""
-        ...
-
-    def step(self) -> list[Draw]:
-        """Draw the next token of every row."""
+    def step(self, coming: Sequence[Row]) -> list[Draw]:
+        """Add rows after the last, and draw the next token of every row; if it raises, nothing changed."""
         ...
 
     def leave(self, index: int) -> None:
@@ -49,33 +45,21 @@ class Batch:
     def __len__(self) -> int:
         return len(self._answers)
 
-    def join(self, coming: Sequence[Answer]) -> None:
-        """Read the prompts of new answers and give them their first tokens."""
+    def step(self, coming: Sequence[Answer]) -> None:
+        """Let new answers in, and give every answer its next token."""
+        if not self._answers and not coming:
+            return
         now_s = self._clock()
         for answer in coming:
             answer.begin(now_s)
         try:
-            draws = self._decoder.join([answer.row for answer in coming])
+            draws = self._decoder.step([answer.row for answer in coming])
         except RuntimeError as error:  # what torch raises, out of memory included
-            logger.exception("could not read %d prompts", len(coming))
-            for answer in coming:
-                answer.fail(f"the engine could not read the prompt: {error!s:.300}", self._clock())
+            logger.exception("could not step %d rows and %d new ones", len(self._answers), len(coming))
+            self._give_up(coming, f"the engine could not go on: {error!s:.300}")
             return
-        first = len(self._answers)
         self._answers.extend(coming)
-        self._deliver(first, draws)
-
-    def step(self) -> None:
-        """Give every answer its next token."""
-        if not self._answers:
-            return
-        try:
-            draws = self._decoder.step()
-        except RuntimeError as error:  # what torch raises, out of memory included
-            logger.exception("could not step %d rows", len(self._answers))
-            self.fail_all(f"the engine could not go on: {error!s:.300}")
-            return
-        self._deliver(0, draws)
+        self._deliver(draws)
 
     def drop_cancelled(self) -> None:
         """Take out answers that nobody waits for."""
@@ -88,11 +72,18 @@ class Batch:
         for answer in self._remove(range(len(self._answers))):
             answer.fail(reason, self._clock())
 
-    def _deliver(self, first: int, draws: Sequence[Draw]) -> None:
+    def _give_up(self, coming: Sequence[Answer], reason: str) -> None:
+        """Fail the new answers, which may be why; without new ones, all."""
+        if not coming:
+            self.fail_all(reason)
+        for answer in coming:
+            answer.fail(reason, self._clock())
+
+    def _deliver(self, draws: Sequence[Draw]) -> None:
         now_s = self._clock()
         self.num_tokens += len(draws)
-        taken = enumerate(draws, start=first)
-        self._remove([index for index, draw in taken if self._answers[index].take(draw, now_s)])
+        ended = [index for index, draw in enumerate(draws) if self._answers[index].take(draw, now_s)]
+        self._remove(ended)
 
     def _remove(self, indexes: Sequence[int]) -> list[Answer]:
         """Take rows out, the last first, so that no number that is still to come changes."""

@@ -14,7 +14,13 @@ from torch import Tensor
 
 from tunewright.backends.engine.answer import Draw, Row
 from tunewright.backends.engine.backbone import Backbone, FlatBatch
-from tunewright.backends.engine.kv_cache import KvCache, PromptAttention, Segment, StepAttention
+from tunewright.backends.engine.kv_cache import (
+    JointAttention,
+    KvCache,
+    PromptAttention,
+    Segment,
+    StepAttention,
+)
 from tunewright.backends.engine.lora import Adapter, Group
 from tunewright.backends.engine.sampling import Chooser, draw, scored
 
@@ -44,35 +50,45 @@ class BatchDecoder:
         return len(every) * max(row.num_tokens for row in every) <= self._cache_tokens or len(every) == 1
 
     @torch.inference_mode()
-    def join(self, rows: Sequence[Row]) -> list[Draw]:
-        """Read the prompts of new rows and draw their first tokens, in order."""
-        first = len(self._rows)
-        every = [*self._rows, *rows]
-        self._cache.reserve(len(every), max(row.num_tokens for row in every))
-        prompts = [row.prompt for row in rows]
-        batch = _flat(prompts, [row.adapter for row in rows], self._cache, first)
-        choosers = [Chooser.of(row.sampling) for row in rows]
-        tokens_B, draws = draw(self._backbone.logits(batch), choosers)
-        self._rows, self._choosers = every, [*self._choosers, *choosers]
-        lengths_B = torch.tensor([len(prompt) for prompt in prompts])
-        self._tokens_B = torch.cat((self._tokens_B, tokens_B))
-        self._positions_B = torch.cat((self._positions_B, lengths_B))
-        self._order = _Order.of([row.adapter for row in every])
+    def step(self, coming: Sequence[Row]) -> list[Draw]:
+        """Add rows after the last one, and draw the next token of every row, in order.
+
+        Prompts are read in the pass that steps the other rows, so that the weights are gone through once.
+        """
+        rows = [*self._rows, *coming]
+        choosers = [*self._choosers, *(Chooser.of(row.sampling) for row in coming)]
+        self._cache.reserve(len(rows), max(row.num_tokens for row in rows))
+        tokens_B, draws = draw(self._logits(coming), choosers)
+        self._positions_B = torch.cat(
+            (self._positions_B + 1, torch.tensor([len(row.prompt) for row in coming], dtype=torch.long))
+        )
+        self._tokens_B, self._rows, self._choosers = tokens_B, rows, choosers
+        if coming:
+            self._order = _Order.of([row.adapter for row in rows])
         return draws
 
-    @torch.inference_mode()
-    def step(self) -> list[Draw]:
-        """Draw the next token of every row, in order."""
-        order = self._order
-        tokens_N, positions_N = self._tokens_B, self._positions_B
+    def _logits(self, coming: Sequence[Row]) -> Tensor:
+        """What the model gives for the next token of the running rows and then of the coming ones, BV."""
+        num_running, order = len(self._rows), self._order
+        reading = _flat(
+            [row.prompt for row in coming], [row.adapter for row in coming], self._cache, num_running
+        )
+        if not num_running:
+            return self._backbone.logits(reading)
+        stepping = self._stepping()
+        batch = _joined(stepping, reading) if coming else stepping
+        logits_BV = self._backbone.logits(batch)
+        if order.is_plain:
+            return logits_BV
+        return torch.cat((logits_BV[order.places_B], logits_BV[num_running:]))
+
+    def _stepping(self) -> FlatBatch:
+        """One token of every running row, ordered by adapter."""
+        order, tokens_N, positions_N = self._order, self._tokens_B, self._positions_B
         if not order.is_plain:
             tokens_N, positions_N = tokens_N[order.slots_N], positions_N[order.slots_N]
         attention = StepAttention(order.slots_N, positions_N, self._cache)
-        logits_NV = self._backbone.logits(FlatBatch(tokens_N, positions_N, attention, order.groups))
-        logits_BV = logits_NV if order.is_plain else logits_NV[order.places_B]
-        self._tokens_B, draws = draw(logits_BV, self._choosers)
-        self._positions_B = self._positions_B + 1
-        return draws
+        return FlatBatch(tokens_N, positions_N, attention, order.groups)
 
     @torch.inference_mode()
     def leave(self, index: int) -> None:
@@ -150,12 +166,28 @@ def _flat(
         start = segments[-1].stop if segments else 0
         slot = None if first_slot is None else first_slot + index
         segments.append(Segment(start, start + len(text), slot))
-    tokens_N = torch.tensor([token for text in texts for token in text])
-    positions_N: Tensor = torch.cat([torch.arange(len(text)) for text in texts])
+    tokens_N = torch.tensor([token for text in texts for token in text], dtype=torch.long)
+    positions_N = torch.tensor([place for text in texts for place in range(len(text))], dtype=torch.long)
     return FlatBatch(
         tokens_N,
         positions_N,
         PromptAttention(segments, cache),
         _groups(adapters, [len(text) for text in texts]),
-        torch.tensor([segment.stop - 1 for segment in segments]),
+        torch.tensor([segment.stop - 1 for segment in segments], dtype=torch.long),
+    )
+
+
+def _joined(stepping: FlatBatch, reading: FlatBatch) -> FlatBatch:
+    """Put the prompts of coming rows behind the tokens of running ones."""
+    num_first = stepping.tokens_N.shape[0]
+    moved = [
+        Group(group.adapter, group.start + num_first, group.stop + num_first) for group in reading.groups
+    ]
+    last_M = torch.arange(num_first) if reading.keep_M is None else reading.keep_M + num_first
+    return FlatBatch(
+        torch.cat((stepping.tokens_N, reading.tokens_N)),
+        torch.cat((stepping.positions_N, reading.positions_N)),
+        JointAttention(stepping.attention, num_first, reading.attention),
+        (*stepping.groups, *moved),
+        torch.cat((torch.arange(num_first), last_M)),
     )

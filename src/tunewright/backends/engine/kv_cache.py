@@ -168,6 +168,21 @@ class StepAttention:
         return out_BHD if self._is_sorted else out_BHD[self._slots_N]
 
 
+class JointAttention:
+    """Two attentions side by side: the first tokens of a flat batch use one, the rest the other."""
+
+    def __init__(self, first: Attention, num_first: int, rest: Attention) -> None:
+        self._first = first
+        self._num_first = num_first
+        self._rest = rest
+
+    def __call__(self, layer: int, q_NHD: Tensor, k_NKD: Tensor, v_NKD: Tensor, scale: float) -> Tensor:
+        """Attend in both parts."""
+        at = self._num_first
+        first_NHD = self._first(layer, q_NHD[:at], k_NKD[:at], v_NKD[:at], scale)
+        return torch.cat((first_NHD, self._rest(layer, q_NHD[at:], k_NKD[at:], v_NKD[at:], scale)))
+
+
 def _doubled(least: int, wanted: int) -> int:
     size = least
     while size < wanted:

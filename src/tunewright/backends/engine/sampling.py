@@ -14,6 +14,9 @@ from torch import Tensor
 
 from tunewright.backends.engine.answer import Draw, Sampling
 
+_BELOW_ONE = 1 - 2**-24
+"""The largest fp32 number below 1: a draw of 1 would fall behind the last token."""
+
 
 @dataclass(frozen=True, slots=True)
 class Chooser:
@@ -35,9 +38,14 @@ def draw(logits_BV: Tensor, choosers: Sequence[Chooser]) -> tuple[Tensor, list[D
         (tokens_B, draws); the tensor is what goes into the model next.
     """
     best_B = logits_BV.argmax(-1)
-    sampled = [index for index, chooser in enumerate(choosers) if chooser.sampling.temperature > 0]
-    for index in sampled:
-        best_B[index] = _sample(logits_BV[index], choosers[index])
+    for is_cut in (False, True):
+        rows = [
+            index
+            for index, chooser in enumerate(choosers)
+            if chooser.sampling.temperature > 0 and (chooser.sampling.top_p < 1) == is_cut
+        ]
+        if rows:
+            best_B[rows] = _sample(logits_BV[rows], [choosers[row] for row in rows], is_cut=is_cut)
     finite = torch.isfinite(logits_BV.amax(-1)).tolist()
     draws = [
         Draw(token, is_finite=is_finite) for token, is_finite in zip(best_B.tolist(), finite, strict=True)
@@ -48,17 +56,26 @@ def draw(logits_BV: Tensor, choosers: Sequence[Chooser]) -> tuple[Tensor, list[D
     return best_B, draws
 
 
-def _sample(logits_V: Tensor, chooser: Chooser) -> int:
-    """Draw by the inverse of the cumulative distribution over the likeliest tokens that make up `top_p`."""
-    sampling = chooser.sampling
-    uniform = chooser.uniforms.random()
-    probs_V, order_V = torch.softmax(logits_V.float() / sampling.temperature, -1).sort(
-        descending=True, stable=True
-    )
-    below_V = probs_V.cumsum(-1)
-    num_kept = int((below_V - probs_V < sampling.top_p).sum())
-    place = int(torch.searchsorted(below_V, uniform * float(below_V[max(num_kept, 1) - 1]), right=True))
-    return int(order_V[min(place, max(num_kept, 1) - 1)])
+def _sample(logits_BV: Tensor, choosers: Sequence[Chooser], *, is_cut: bool) -> Tensor:
+    """Draw by the inverse of the cumulative distribution; over the likeliest tokens only, if cut by top_p."""
+    temperature_B1 = torch.tensor([[chooser.sampling.temperature] for chooser in choosers])
+    uniform_B1 = torch.tensor([[min(chooser.uniforms.random(), _BELOW_ONE)] for chooser in choosers])
+    probs_BV = torch.softmax(logits_BV.float() / temperature_B1, -1)
+    if not is_cut:
+        below_BV = probs_BV.cumsum(-1)
+        return _place(below_BV, uniform_B1 * below_BV[:, -1:], probs_BV.shape[-1] - 1).squeeze(-1)
+    top_p_B1 = torch.tensor([[chooser.sampling.top_p] for chooser in choosers])
+    sorted_BV, order_BV = probs_BV.sort(descending=True, stable=True)
+    below_BV = sorted_BV.cumsum(-1)
+    last_B1 = (below_BV - sorted_BV < top_p_B1).sum(-1, keepdim=True).clamp(min=1) - 1
+    place_B1 = _place(below_BV, uniform_B1 * below_BV.gather(-1, last_B1), last_B1)
+    return order_BV.gather(-1, place_B1).squeeze(-1)
+
+
+def _place(below_BV: Tensor, wanted_B1: Tensor, last: Tensor | int) -> Tensor:
+    """Find the first place where the cumulative distribution exceeds what is wanted, B1."""
+    found_B1 = torch.searchsorted(below_BV, wanted_B1, right=True)
+    return torch.minimum(found_B1, torch.as_tensor(last))
 
 
 def _with_logprobs(logits_V: Tensor, drawn: Draw, num_top: int) -> Draw:

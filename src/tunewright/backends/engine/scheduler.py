@@ -1,6 +1,6 @@
 """Continuous batching: answers join the running batch between two steps, and leave it as soon as they end.
 
-So a long answer never holds up a short one, nor a long prompt all others for longer than its own reading. One
+So a long answer never holds up a short one, nor a long prompt the others for longer than its own reading. One
 thread runs the decoder; everyone else submits and listens.
 """
 
@@ -130,14 +130,11 @@ class Scheduler:
             return not self._is_stopping
 
     def turn(self) -> None:
-        """Do one round: drop what nobody waits for, let in, score one lot, step."""
+        """Do one round: drop what nobody waits for, score one lot, let in and step."""
         self._batch.drop_cancelled()
-        coming = self._take_coming()
-        if coming:
-            self._batch.join(coming)
         if self._scorings:
             self._score(self._scorings.popleft())
-        self._batch.step()
+        self._batch.step(self._take_coming())
 
     def _take_coming(self) -> list[Answer]:
         """Take from the queue what fits, first come first served."""
