@@ -89,8 +89,8 @@ def _refuse_file(workspace: Path) -> None:
     nearest = next(path for path in (workspace, *workspace.parents) if path.exists())
     if not nearest.is_dir():
         raise SettingsError(
-            f"workspace {workspace}: {nearest} is a file; expected a folder, or a path where one can be made. "
-            "Choose another with --workspace or TUNEWRIGHT_HOME."
+            f"workspace {workspace}: {nearest} is a file; expected a folder, or a path where one can be "
+            "made. Choose another with --workspace or TUNEWRIGHT_HOME."
         )
 
 

@@ -67,8 +67,14 @@ class LocalBases:
             BaseIncomplete: configuration, weights, tokenizer or chat template are missing or damaged.
         """
         folder = self._find(name)
-        paths = _files_of(folder, name)
-        files = {path.name: self._hashes.sha256(path) for path in paths}
+        try:
+            paths = _files_of(folder, name)
+            files = {path.name: self._hashes.sha256(path) for path in paths}
+        except OSError as error:
+            raise BaseIncomplete(
+                f"base {name!r}: {error.filename or folder} cannot be read ({error.strerror}); expected "
+                "readable files. Check its permissions."
+            ) from error
         self._hashes.save()
         tokenizer_config = _read_object(folder / "tokenizer_config.json", name)
         chat_template = _chat_template(folder, tokenizer_config, name)
@@ -179,8 +185,8 @@ def _files_of(folder: Path, name: str) -> list[Path]:
     shapes = {tensor: shape for path in weights for tensor, shape in _check_whole(path, name).items()}
     if problem := config_problem(_read_object(folder / "config.json", name), shapes):
         raise BaseIncomplete(
-            f"base {name!r}: {folder / 'config.json'} {problem}; expected the configuration of these weights. "
-            "Copy both from one place."
+            f"base {name!r}: {folder / 'config.json'} {problem}; expected the configuration of these "
+            "weights. Copy both from one place."
         )
     named = [folder / file for file in _NAMED_FILES if (folder / file).is_file()]
     return sorted([*named, *weights], key=lambda path: path.name)

@@ -104,8 +104,12 @@ def explain_failure(message: str, where: str) -> StorageError:
         fact, step = "the disk is full", "Free some space and run the same command again; nothing was lost"
     elif "readonly" in lowered or "read-only" in lowered:
         fact, step = "it is read-only", "Make the workspace writable, or choose another with --workspace"
+    elif "disk i/o" in lowered:
+        fact = "the disk refused to read or write (often because it is full)"
+        step = "Free some space, or check the disk, and run the same command again; nothing was lost"
     elif "unable to open" in lowered:
-        fact, step = "it cannot be opened", "Check that the folder exists and that you may write there"
+        fact = "it cannot be opened for writing"
+        step = "Make its folder writable (a read-only disk will not do), or choose another with --workspace"
     elif "malformed" in lowered or "not a database" in lowered:
         fact, step = (
             "the file is damaged or no database",

@@ -36,6 +36,8 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
     if not math.isfinite(low) or not math.isfinite(high) or high <= low:
         return [low]
     raw = (high - low) / count
+    if not raw:  # a range below the smallest number divides to nothing
+        return [low]
     power = 10 ** math.floor(math.log10(raw))
     step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= raw * 0.999)
     first = math.ceil(low / step - 1e-9)

@@ -255,6 +255,18 @@ def write_atomically(path: Path, data: bytes) -> None:
         ) from error
 
 
+def append_line(path: Path, line: str) -> None:
+    """Append to a file that only people read. Raises StorageError."""
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(line)
+    except OSError as error:
+        raise StorageError(
+            f"{path} could not be written: {error.strerror}; expected a writable disk with free space. "
+            "Checkpoints are intact: the same command resumes."
+        ) from error
+
+
 def to_json_line(value: Mapping[str, Json]) -> str:
     """Write one event as a line."""
     return json.dumps(value, allow_nan=False) + "\n"

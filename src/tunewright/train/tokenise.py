@@ -73,7 +73,7 @@ def tokenise(tokenizer: ChatTokenizer, examples: Sequence[Example], max_tokens: 
     if examples and not rows:
         raise NothingSupervised(
             f"none of the {len(examples)} rows can be trained on: {len(too_long)} answers alone exceed "
-            f"{max_tokens} tokens, {len(forged)} spell special tokens; expected at least one that fits. Raise train.max_tokens, or choose a base "
-            "with a longer context."
+            f"{max_tokens} tokens, {len(forged)} spell special tokens; expected at least one that "
+            "fits. Raise train.max_tokens, or choose a base with a longer context."
         )
     return Tokenised(tuple(rows), num_truncated, tuple(too_long), tuple(mismatched), tuple(forged))

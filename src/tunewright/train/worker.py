@@ -23,7 +23,7 @@ from tunewright.errors import BlobCorrupt, TrainingInterrupted, TunewrightError
 from tunewright.records import SelfCheck
 from tunewright.train import selfcheck
 from tunewright.train.batches import fill_fraction, pack
-from tunewright.train.checkpoint import to_json_line, write_atomically
+from tunewright.train.checkpoint import append_line, to_json_line, write_atomically
 from tunewright.train.job import (
     CANDIDATE_FOLDER,
     INTERRUPTED_EXIT,
@@ -58,8 +58,7 @@ def main() -> int:
 
     def emit(event: Mapping[str, Json]) -> None:
         if event["event"] == "step":
-            with (folder / METRICS_FILE).open("a", encoding="utf-8") as file:
-                file.write(to_json_line(event))
+            append_line(folder / METRICS_FILE, to_json_line(event))
         channel.write(to_json_line(event))
         channel.flush()
 
