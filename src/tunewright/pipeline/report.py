@@ -157,18 +157,24 @@ def gate_section(report: EvalReport) -> Section:
             Block(
                 "table",
                 "Checks",
-                columns=("verdict", "required", "what was found"),
-                rows=[[c.verdict, "yes" if c.required else "no", c.sentence] for c in report.checks],
+                columns=("check", "verdict", "required", "what was found"),
+                rows=[
+                    [_name(c), c.verdict, "yes" if c.required else "no", c.sentence] for c in report.checks
+                ],
             ),
             Block("table", "Arms", columns=("arm", "metric", "estimate", "interval", "n"), rows=arms),
         ],
     )
 
 
+def _name(check: Check) -> str:
+    return check.name if check.slice is None else f"{check.name} [{check.slice}]"
+
+
 def _comparisons(checks: Sequence[Check]) -> str:
     rows = [
         IntervalRow(
-            c.name if c.slice is None else f"{c.name} [{c.slice}]",
+            _name(c),
             c.estimate,
             c.low,
             c.high,
