@@ -2,8 +2,8 @@
 
     python benchmarks/banking77_leak.py --data DIR
 
-DIR holds `banking77/train.csv` and `test.csv` (PolyAI, CC BY 4.0). Prints, for the official split and for ours
-over the same rows, the held-out rows with a train neighbour: same text, Jaccard, lexical score.
+DIR holds `banking77/train.csv` and `test.csv` (PolyAI, CC BY 4.0). Prints, for the official split and for
+ours over the same rows, the held-out rows with a train neighbour: same text, Jaccard, lexical score.
 """
 
 import argparse
