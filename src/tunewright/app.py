@@ -110,7 +110,8 @@ class App:
         locks = self.settings.workspace / "locks"
         with file_lock(locks, f"run-{recipe.content_digest()[:16]}", on_wait=self._say_waiting):
             outcome = run_recipe(recipe, ports, until=until)
-        path = self.settings.workspace / "reports" / f"{outcome.dataset.ref}-{until}.html"
+        newest = outcome.report or outcome.run or outcome.dataset
+        path = self.settings.workspace / "reports" / f"{newest.ref}-{until}.html"
         return outcome, write_report(outcome, path, extra=extra)
 
     def plan(self, recipe_path: Path) -> Plan:

@@ -16,8 +16,6 @@ from tunewright.pipeline.flow import Outcome
 from tunewright.pipeline.show import outcome_json, outcome_text
 from tunewright.settings import load_settings
 
-pytestmark = pytest.mark.xdist_group("walk")
-
 RECIPE = """
 name: shop
 data:

@@ -18,10 +18,10 @@ from tunewright.train.train import CODE_VERSION as TRAIN
 PACKAGE = Path(tunewright.__file__).parent
 VERSIONS = {"curate": CURATE, "train": TRAIN, "evals": EVALUATE, "registry": REGISTER}
 PINS = {
-    "curate": (1, ""),
-    "train": (1, ""),
-    "evals": (1, ""),
-    "registry": (1, ""),
+    "curate": (1, "5186c593e2c942a3"),
+    "train": (1, "385f1b57ba5961dd"),
+    "evals": (1, "80fed50e63476945"),
+    "registry": (1, "69fdad350a6176e7"),
 }
 CORE_OF = {
     "curate": ("text", "joins", "lexical", "clusters", "rows"),

@@ -184,7 +184,7 @@ def _relative(digest: Digest) -> str:
 def _missing(digest: Digest, path: str) -> BlobMissing:
     return BlobMissing(
         f"blob {digest} is not in the store; expected it at {path}. Restore it from a backup, or run the "
-        "recipe again to make it anew; `tunewright models verify` lists what is missing."
+        "recipe in a new workspace (--workspace); `tunewright models verify` lists what is missing."
     )
 
 
@@ -193,6 +193,7 @@ def _verified(data: bytes, digest: Digest, path: str) -> bytes:
     if found != digest:
         raise BlobCorrupt(
             f"blob {digest} is damaged: its {len(data)} bytes at {path} hash to {found}. Restore it from a "
-            "backup, or run the recipe again; storing the right bytes again replaces the damaged copy."
+            "backup, or run the recipe in a new workspace (--workspace); `tunewright models verify` lists "
+            "what is damaged."
         )
     return data

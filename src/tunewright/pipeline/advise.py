@@ -37,8 +37,25 @@ class Advised:
         """Say it in words."""
         lines = [f"Fine-tune? {self.advice.answer.replace('_', ' ')}"]
         lines += [f"  because: {reason}" for reason in self.advice.reasons]
+        lines.append(f"  measured: {self._measured()}")
         lines += [f"  next: {suggestion}" for suggestion in self.advice.suggestions]
         return "\n".join(lines)
+
+    def _measured(self) -> str:
+        if self.prompt is None:
+            return (
+                "no few-shot prompt (too few validation rows, no room in the context, or no fitting scorer)"
+            )
+        found = self.prompt.interval
+        bar = (
+            "no bar: add `at_least` for this metric to gate.require"
+            if self.bar is None
+            else f"bar {self.bar}"
+        )
+        return (
+            f"{self.prompt.metric} of the base with {self.prompt.label}: {found.estimate:.2f} "
+            f"({found.low:.2f} to {found.high:.2f}, n = {found.n}, {found.method}); {bar}"
+        )
 
 
 def advise_recipe(recipe: Recipe, ports: Ports) -> Advised:

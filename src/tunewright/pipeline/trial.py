@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tunewright.core.rows import decode_examples
+from tunewright.errors import BaseChanged
 from tunewright.ports import Engine, GenerateRequest, Generation, Ports
 from tunewright.records import DatasetVersion, Message, ModelVersion, TrainingRun
 from tunewright.registry.load import load_verified
@@ -44,11 +45,17 @@ def side_by_side(
     """Verify the model's signature and bytes, load it, and answer every chat with base and tuned model.
 
     Raises:
+        BaseChanged: the base is not the one the model was trained on.
         IntegrityError: the signature or a file does not verify.
         EngineFailed: the engine could not start or answer.
     """
     files = load_verified(model, ports)
     base = ports.bases.resolve(model.base.name)
+    if base.ref.digest != model.base.digest:
+        raise BaseChanged(
+            f"base {model.base.name} at {base.folder} has digest {base.ref.digest[:12]}; model {model.ref} "
+            f"was trained on {model.base.digest[:12]}. Restore the base's files, or train again."
+        )
     run = ports.records.get("run", model.run)
     assert isinstance(run, TrainingRun)
     with ExitStack() as stack:
