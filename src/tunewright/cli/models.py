@@ -104,6 +104,7 @@ def verify(
         )
     else:
         say(f"{'ok' if found.ok else 'BROKEN'}: {found.links} ledger events looked at")
+        say(f"newest hash: {found.newest_hash}")
         for sentence in found.problems or found.proves:
             say(f"  - {sentence}")
     if not found.ok:
