@@ -167,7 +167,12 @@ def _sections(values: Mapping[str, Json], rounds: Sequence[Outcome]) -> list[Sec
         Section(
             "What the demo did",
             [
-                Block("text", "Version 1 was made from the first file of orders, version 2 from both."),
+                Block(
+                    "text",
+                    "Version 1 was made from the first file of orders, version 2 from both. The shop is "
+                    "generated and was shaped so that the tiny base can learn it: the figures show that the "
+                    "loop works, not what such a model can do on real data.",
+                ),
                 Block("table", columns=("model", "verdict", "reasons"), rows=verdicts),
                 Block(
                     "plot",

@@ -167,14 +167,10 @@ def gate_section(report: EvalReport) -> Section:
     )
 
 
-def _name(check: Check) -> str:
-    return check.name if check.slice is None else f"{check.name} [{check.slice}]"
-
-
 def _comparisons(checks: Sequence[Check]) -> str:
     rows = [
         IntervalRow(
-            _name(c),
+            c.name,
             c.estimate,
             c.low,
             c.high,
