@@ -158,9 +158,7 @@ def gate_section(report: EvalReport) -> Section:
                 "table",
                 "Checks",
                 columns=("check", "verdict", "required", "what was found"),
-                rows=[
-                    [_name(c), c.verdict, "yes" if c.required else "no", c.sentence] for c in report.checks
-                ],
+                rows=[[c.name, c.verdict, "yes" if c.required else "no", c.sentence] for c in report.checks],
             ),
             Block("table", "Arms", columns=("arm", "metric", "estimate", "interval", "n"), rows=arms),
         ],
