@@ -80,7 +80,8 @@ class BarProgress:
 
     def start(self, stage: str, total: int | None = None, unit: str = "rows") -> None:
         """Begin a stage."""
-        self._bar.reset(self._task, description=f"{stage} ({unit})", total=total, visible=True, note="")
+        self._bar.remove_task(self._task)  # a reset task would keep its old total
+        self._task = self._bar.add_task(f"{stage} ({unit})", total=total, note="")
 
     def update(self, done: int, note: str = "") -> None:
         """Move the bar."""
