@@ -102,7 +102,7 @@ def worker_environment(folder: Path, threads: int) -> dict[str, str]:
         "OMP_NUM_THREADS": str(threads),
         "MKL_NUM_THREADS": str(threads),
         "OMP_WAIT_POLICY": "PASSIVE",  # spinning barriers cost 2 to 6 times when cores are shared
-        "GOMP_SPINCOUNT": "1000",  # but microseconds of it save a third of a small step: design/LOG.md
+        "GOMP_SPINCOUNT": "10000",  # but microseconds of it save a third of a small step: design/LOG.md
         "HF_HUB_OFFLINE": "1",
         "TOKENIZERS_PARALLELISM": "false",
         "PYTHONHASHSEED": "0",
