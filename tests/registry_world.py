@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from tests.fakes import FakeEngine
 
 from tunewright.core.rows import encode_examples
-from tunewright.ports import Commit, GenerateRequest, Ports, put_tree
+from tunewright.ports import Commit, GenerateRequest, Ports
 from tunewright.recipe import DataSection, Recipe, SourceSpec
 from tunewright.records import (
     BaseModelRef,
@@ -23,6 +23,7 @@ from tunewright.records import (
     SplitInfo,
     TrainingRun,
 )
+from tunewright.trees import put_tree
 from tunewright.values import Digest, Ref, digest_bytes, digest_json, merkle_root, node
 
 RAW = "".join(json.dumps({"prompt": f"order {n}", "completion": f"answer {n}"}) + "\n" for n in range(1, 11))

@@ -26,7 +26,6 @@ TunewrightError
 │   ├── TrainingInterrupted       SIGTERM or Ctrl-C; resume is possible
 │   └── WorkerFailed              the worker process died
 ├── EvaluationError
-│   ├── ArmsNotPaired             two arms were not scored on the same rows
 │   └── EngineFailed              the engine died, refused or timed out
 ├── RegistryError
 │   ├── GateNotPassed             no passing verdict and no waiver
@@ -160,10 +159,6 @@ class WorkerFailed(TrainingError):
 
 class EvaluationError(TunewrightError):
     """The gate could not be computed."""
-
-
-class ArmsNotPaired(EvaluationError):
-    """Two arms were not scored on the same rows."""
 
 
 class EngineFailed(EvaluationError):

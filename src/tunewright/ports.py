@@ -1,7 +1,4 @@
-"""What the stages need from the world, as protocols; `backends/` implements them, `app.py` chooses.
-
-Also the two free functions that store a folder as a manifest blob with its files, and read it back verified.
-"""
+"""What the stages need from the world, as protocols; `backends/` implements them, `app.py` chooses."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -10,13 +7,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal, Protocol
 
-from pydantic import TypeAdapter, ValidationError
-
-from tunewright.errors import BlobCorrupt
 from tunewright.records import AliasState, BaseModelRef, Edge, EventDraft, LedgerEvent, Record
-from tunewright.values import Digest, Json, Ref, canonical_json
-
-_MANIFEST = TypeAdapter(dict[str, str])
+from tunewright.values import Digest, Json, Ref
 
 Purpose = Literal["curate", "evaluate", "audit"]
 
@@ -304,20 +296,3 @@ class Ports:
     runs_dir: Path
     """Working folders of training runs (checkpoints); mutable."""
     actor: str
-
-
-def put_tree(blobs: Blobs, files: Mapping[str, bytes]) -> Digest:
-    """Store files and then their manifest; the manifest's digest names the tree."""
-    manifest = {name: blobs.put(files[name]) for name in sorted(files)}
-    return blobs.put(canonical_json(manifest))
-
-
-def get_tree(blobs: Blobs, digest: Digest) -> dict[str, bytes]:
-    """Read a tree back, every file verified. Raises BlobMissing, BlobCorrupt."""
-    try:
-        manifest = _MANIFEST.validate_json(blobs.get(digest))
-    except ValidationError as error:
-        raise BlobCorrupt(
-            f"blob {digest} is not a manifest; expected a JSON object of file names and digests"
-        ) from error
-    return {name: blobs.get(Digest(file)) for name, file in manifest.items()}

@@ -77,7 +77,7 @@ def load_settings(
         data_root=data_root.absolute() if data_root else None,
         records_url=environment.get("TUNEWRIGHT_RECORDS") or f"sqlite:///{home / 'registry.db'}",
         blobs_url=environment.get("TUNEWRIGHT_BLOBS") or f"file://{home / 'blobs'}",
-        hub_cache=_hub_cache(environment),
+        hub_cache=hub_cache_folder(environment),
         threads=_threads(environment.get("TUNEWRIGHT_THREADS")),
         accelerator={name: environment[name] for name in _ACCELERATOR if name in environment},
         actor=environment.get("TUNEWRIGHT_ACTOR") or _user(),
@@ -101,7 +101,8 @@ def _config_dir(environment: Mapping[str, str]) -> Path:
     return (Path(base) if base else Path.home() / ".config") / "tunewright"
 
 
-def _hub_cache(environment: Mapping[str, str]) -> Path:
+def hub_cache_folder(environment: Mapping[str, str]) -> Path:
+    """Say where the Hugging Face cache is: HF_HUB_CACHE, else HF_HOME/hub, else the library's default."""
     if environment.get("HF_HUB_CACHE"):
         return Path(environment["HF_HUB_CACHE"])
     home = environment.get("HF_HOME")

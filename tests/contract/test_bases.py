@@ -9,9 +9,10 @@ import pytest
 from tests.fakes import FakeBases
 
 import tunewright.demo
-from tunewright.backends.base_models import LocalBases, hub_cache_folder
+from tunewright.backends.base_models import LocalBases
 from tunewright.core.tokens import ChatTokenizer
 from tunewright.errors import BaseIncomplete, BaseNotFound
+from tunewright.settings import hub_cache_folder
 
 TINY = Path(tunewright.demo.__file__).parent / "base"
 SMALL_FILES = ("config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")

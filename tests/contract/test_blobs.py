@@ -13,7 +13,7 @@ from tests.fakes import InMemoryBlobs
 from tunewright.backends.disk import disk_error, write_first, write_whole
 from tunewright.backends.file_blobs import FileBlobs, FsspecBlobs, open_blobs, open_fsspec_blobs
 from tunewright.errors import BlobCorrupt, BlobMissing, SettingsError, StorageError
-from tunewright.ports import get_tree, put_tree
+from tunewright.trees import get_tree, put_tree
 from tunewright.values import Digest, digest_bytes
 
 

@@ -14,10 +14,11 @@ from tests.train_world import a_dataset, examples
 from tunewright.backends.base_models import LocalBases
 from tunewright.backends.local_executor import LocalExecutor
 from tunewright.errors import TrainingInterrupted, WorkerFailed
-from tunewright.ports import Ports, get_tree
+from tunewright.ports import Ports
 from tunewright.recipe import DataSection, LoraSettings, Recipe, SourceSpec, TrainSection
 from tunewright.records import TrainingRun
 from tunewright.train.train import train
+from tunewright.trees import get_tree
 
 RECIPE = Recipe(
     name="orders",

@@ -19,9 +19,9 @@ PACKAGE = Path(tunewright.__file__).parent
 VERSIONS = {"curate": CURATE, "train": TRAIN, "evals": EVALUATE, "registry": REGISTER}
 PINS = {
     "curate": (1, "5186c593e2c942a3"),
-    "train": (1, "385f1b57ba5961dd"),
-    "evals": (1, "80fed50e63476945"),
-    "registry": (1, "69fdad350a6176e7"),
+    "train": (1, "bfa213cba3ce1b9d"),
+    "evals": (1, "65926ffc9eae5673"),
+    "registry": (1, "7d9841a5c8ac42d9"),
 }
 CORE_OF = {
     "curate": ("text", "joins", "lexical", "clusters", "rows"),

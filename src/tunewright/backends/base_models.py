@@ -38,14 +38,6 @@ _NAMED_FILES = (
 _CHUNK_BYTES = 1 << 20
 
 
-def hub_cache_folder(environment: Mapping[str, str]) -> Path:
-    """Say where the Hugging Face cache is: HF_HUB_CACHE, else HF_HOME/hub, else the library's default."""
-    if environment.get("HF_HUB_CACHE"):
-        return Path(environment["HF_HUB_CACHE"])
-    home = environment.get("HF_HOME")
-    return (Path(home) if home else Path.home() / ".cache" / "huggingface") / "hub"
-
-
 class LocalBases:
     """Implements ports.Bases on folders of this machine."""
 

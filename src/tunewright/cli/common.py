@@ -28,7 +28,7 @@ DataOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON value on standard output.")]
 RecipeArgument = Annotated[Path, typer.Argument(help="Recipe file (YAML).", show_default=False)]
 
-EXIT_OK, EXIT_NOT_PASSED, EXIT_ERROR = 0, 1, 2
+EXIT_NOT_PASSED, EXIT_ERROR = 1, 2
 
 stdout = Console(soft_wrap=False)
 

@@ -1,20 +1,18 @@
 """The engines an evaluation speaks to: one on the base, further ones only where an arm cannot run on it."""
 
-import shutil
 import tempfile
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-from tunewright.errors import BaseModelError, BlobCorrupt
+from tunewright.errors import BaseModelError
 from tunewright.evals.inputs import Inputs
 from tunewright.evals.outputs import BASE
-from tunewright.ports import BaseFiles, Engine, Ports, get_tree
+from tunewright.ports import BaseFiles, Engine, Ports
 from tunewright.records import Arm, BaseModelRef
+from tunewright.trees import get_tree, write_tree
 from tunewright.values import Digest
-
-WEIGHTS = (".safetensors", ".bin", ".gguf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,21 +102,3 @@ def _serve(
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tunewright-full-")))
     write_tree(folder, tree, base)
     return Served(stack.enter_context(ports.engines.start(folder)), BASE, digest)
-
-
-def write_tree(folder: Path, tree: Mapping[str, bytes], base: BaseFiles) -> None:
-    """Write a fully tuned model to a folder, with the base's tokenizer and configuration where it has none.
-
-    Raises:
-        BlobCorrupt: a file name leads out of the folder.
-    """
-    for name, data in tree.items():
-        parts = PurePosixPath(name).parts
-        if PurePosixPath(name).is_absolute() or ".." in parts or not parts:
-            raise BlobCorrupt(f"the candidate holds a file named {name!r}; expected a plain relative name")
-        path = folder.joinpath(*parts)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
-    for name in base.files:
-        if name not in tree and not name.endswith((*WEIGHTS, ".index.json")):
-            shutil.copyfile(base.folder / name, folder / name)

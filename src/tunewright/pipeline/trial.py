@@ -11,6 +11,7 @@ from tunewright.errors import BaseChanged
 from tunewright.ports import Engine, GenerateRequest, Generation, Ports
 from tunewright.records import DatasetVersion, Message, ModelVersion, TrainingRun
 from tunewright.registry.load import load_verified
+from tunewright.trees import write_tree
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +63,7 @@ def side_by_side(
         engine = stack.enter_context(ports.engines.start(base.folder))
         if run.method == "full":
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tunewright-")))
-            for name, data in files.items():
-                (folder / name).write_bytes(data)
+            write_tree(folder, files, base)
             tuned_engine, tuned_name = stack.enter_context(ports.engines.start(folder)), "base"
         else:
             engine.load_adapter(model.adapter, files)

@@ -5,8 +5,9 @@ from pathlib import PurePosixPath
 
 from tunewright.core.ledger import REVOKE_EVENT
 from tunewright.errors import BlobCorrupt, ModelRevoked
-from tunewright.ports import Ports, Records, Signer, get_tree
+from tunewright.ports import Ports, Records, Signer
 from tunewright.records import ModelVersion
+from tunewright.trees import get_tree
 from tunewright.values import Digest, canonical_json
 
 

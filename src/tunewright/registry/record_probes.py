@@ -6,10 +6,11 @@ from pathlib import Path
 
 from tunewright.core.rows import load_split
 from tunewright.errors import BaseChanged, EngineFailed, IndistinguishableFromBase, TemplateMismatch
-from tunewright.ports import BaseFiles, Engine, GenerateRequest, Ports, get_tree
+from tunewright.ports import BaseFiles, Engine, GenerateRequest, Ports
 from tunewright.records import DatasetVersion, Example, Probe, TrainingRun
 from tunewright.registry.load import refuse_unsafe_names
 from tunewright.registry.probes import NUM_PROMPTS, NUM_TOKENS, Answer, tells_from_base
+from tunewright.trees import get_tree, write_tree
 from tunewright.values import Digest
 
 Chat = list[dict[str, str]]
@@ -93,12 +94,7 @@ def _ask_full_model(
     """Write a full model, with the base's tokenizer files where it has none, and ask it as a base."""
     with tempfile.TemporaryDirectory(prefix="tunewright-probe-") as scratch:
         folder = Path(scratch)
-        missing = [name for name in base.files if name not in files and not name.endswith(".safetensors")]
-        for name in missing:
-            (folder / name).write_bytes((base.folder / name).read_bytes())
-        for name, data in files.items():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            (folder / name).write_bytes(data)
+        write_tree(folder, files, base)
         with ports.engines.start(folder) as engine:
             return [ask(engine, prompt, "base") for prompt in prompts]
 

@@ -9,13 +9,14 @@ from typing import cast
 
 from tunewright.core.rows import load_split
 from tunewright.core.tokens import ChatTokenizer
-from tunewright.ports import BaseFiles, Commit, Ports, Records, put_tree
+from tunewright.ports import BaseFiles, Commit, Ports, Records
 from tunewright.recipe import Recipe, TrainSection
 from tunewright.records import DatasetVersion, Edge, EventDraft, TrainingRun
 from tunewright.train.forecast import Forecast, forecast
 from tunewright.train.job import SPLITS, TOKEN_FILES, TrainResult
 from tunewright.train.launch import read_candidate, read_verified_result, run_worker, write_folder
 from tunewright.train.tokenise import TokenisedSplits, context_limit, tokenise
+from tunewright.trees import put_tree
 from tunewright.values import Digest, Json, Ref, canonical_json, fingerprint, node
 
 CODE_VERSION = 1

@@ -9,7 +9,7 @@ from tests.fakes import FakeBases, FakeEngine, InMemoryRecords, fake_ports
 
 from tunewright.core.rows import encode_examples
 from tunewright.core.tokens import ChatTokenizer, dump_token_rows, token_row
-from tunewright.ports import BaseFiles, Commit, GenerateRequest, Ports, put_tree
+from tunewright.ports import BaseFiles, Commit, GenerateRequest, Ports
 from tunewright.recipe import Recipe
 from tunewright.records import (
     AliasState,
@@ -24,6 +24,7 @@ from tunewright.records import (
     SplitInfo,
     TrainingRun,
 )
+from tunewright.trees import put_tree
 from tunewright.values import Digest, Ref, digest_bytes, digest_json, merkle_root
 
 TINY = FakeBases().resolve("tiny")

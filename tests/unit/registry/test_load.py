@@ -3,10 +3,10 @@ from tests.fakes import FakeSigner, fake_ports
 from tests.registry_world import RECIPE, TunedEngine, make_world
 
 from tunewright.errors import BlobCorrupt, BlobMissing, ModelRevoked, SignatureInvalid
-from tunewright.ports import put_tree
 from tunewright.registry.aliases import revoke
 from tunewright.registry.load import load_verified, signed_bytes
 from tunewright.registry.register import register
+from tunewright.trees import put_tree
 from tunewright.values import Digest
 
 

@@ -14,11 +14,12 @@ from tunewright.errors import (
     UnknownReference,
     UsageError,
 )
-from tunewright.ports import Generation, get_tree
+from tunewright.ports import Generation
 from tunewright.records import AliasState
 from tunewright.registry.load import check_signature, load_verified
 from tunewright.registry.register import next_semantic_version, register
 from tunewright.registry.waive import is_waived, waive
+from tunewright.trees import get_tree
 from tunewright.values import Digest, Ref
 
 

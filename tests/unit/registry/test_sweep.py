@@ -7,10 +7,10 @@ from tests.fakes import fake_ports
 from tests.registry_world import RECIPE, TunedEngine, make_world
 
 from tunewright.backends.file_blobs import FileBlobs
-from tunewright.ports import put_tree
 from tunewright.registry.load import load_verified
 from tunewright.registry.register import register
 from tunewright.registry.sweep import sweep_orphans
+from tunewright.trees import put_tree
 
 TOMORROW = datetime.now(UTC) + timedelta(hours=25)
 

@@ -17,7 +17,6 @@ from tunewright.errors import (
     TrainingInterrupted,
     WorkerFailed,
 )
-from tunewright.ports import get_tree
 from tunewright.recipe import DataSection, Recipe, SourceSpec, TrainSection
 from tunewright.train.job import (
     CANDIDATE_FOLDER,
@@ -30,6 +29,7 @@ from tunewright.train.job import (
 )
 from tunewright.train.launch import WORKER
 from tunewright.train.train import measured_speed, train, train_fingerprint
+from tunewright.trees import get_tree
 from tunewright.values import canonical_json, digest_bytes
 
 

@@ -1,0 +1,49 @@
+"""Folders of files as blobs: a manifest and its files; stored, read back verified, written out to serve."""
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+
+from pydantic import TypeAdapter, ValidationError
+
+from tunewright.errors import BlobCorrupt
+from tunewright.ports import BaseFiles, Blobs
+from tunewright.values import Digest, canonical_json
+
+_MANIFEST = TypeAdapter(dict[str, str])
+_WEIGHTS = (".safetensors", ".bin", ".gguf")
+
+
+def put_tree(blobs: Blobs, files: Mapping[str, bytes]) -> Digest:
+    """Store files and then their manifest; the manifest's digest names the tree."""
+    manifest = {name: blobs.put(files[name]) for name in sorted(files)}
+    return blobs.put(canonical_json(manifest))
+
+
+def get_tree(blobs: Blobs, digest: Digest) -> dict[str, bytes]:
+    """Read a tree back, every file verified. Raises BlobMissing, BlobCorrupt."""
+    try:
+        manifest = _MANIFEST.validate_json(blobs.get(digest))
+    except ValidationError as error:
+        raise BlobCorrupt(
+            f"blob {digest} is not a manifest; expected a JSON object of file names and digests"
+        ) from error
+    return {name: blobs.get(Digest(file)) for name, file in manifest.items()}
+
+
+def write_tree(folder: Path, tree: Mapping[str, bytes], base: BaseFiles) -> None:
+    """Write a fully tuned model to a folder, with the base's tokenizer and configuration where it has none.
+
+    Raises:
+        BlobCorrupt: a file name leads out of the folder.
+    """
+    for name, data in tree.items():
+        parts = PurePosixPath(name).parts
+        if PurePosixPath(name).is_absolute() or ".." in parts or not parts:
+            raise BlobCorrupt(f"the candidate holds a file named {name!r}; expected a plain relative name")
+        path = folder.joinpath(*parts)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    for name in base.files:
+        if name not in tree and not name.endswith((*_WEIGHTS, ".index.json")):
+            shutil.copyfile(base.folder / name, folder / name)
