@@ -3,7 +3,6 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
-export TUNEWRIGHT_DATA ?=
 export OMP_WAIT_POLICY := PASSIVE
 
 .PHONY: demo test test-all check format clean
