@@ -7,10 +7,24 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal, Protocol
 
-from tunewright.records import AliasState, BaseModelRef, Edge, EventDraft, LedgerEvent, Record
+from tunewright.records import (
+    AliasState,
+    BaseModelRef,
+    Edge,
+    EventDraft,
+    Feedback,
+    FeedbackKind,
+    LedgerEvent,
+    Record,
+    ReviewStatus,
+    Trace,
+    TraceText,
+)
 from tunewright.values import Digest, Json, Ref
 
 Purpose = Literal["curate", "evaluate", "audit"]
+Heads = Mapping[str, tuple[str | None, str]]
+"""Head key -> (expected value, new value)."""
 
 
 class Blobs(Protocol):
@@ -48,8 +62,8 @@ class Commit:
     event: EventDraft
     """The subject is replaced by the new record's node."""
     edges: Callable[[Ref], Sequence[Edge]] = _no_edges
-    heads: Mapping[str, tuple[str | None, str]] = field(default_factory=dict[str, tuple[str | None, str]])
-    """Head key -> (expected value, new value); compare-and-swap, AliasConflict when it lost."""
+    heads: Heads = field(default_factory=dict[str, tuple[str | None, str]])
+    """Compare-and-swap; AliasConflict when it lost."""
 
 
 class Records(Protocol):
@@ -63,8 +77,15 @@ class Records(Protocol):
         """
         ...
 
-    def append(self, event: EventDraft) -> LedgerEvent:
-        """Append one event that carries no record (look, waive, ...)."""
+    def append(self, event: EventDraft, *, heads: Heads | None = None) -> LedgerEvent:
+        """Append one event that carries no record (look, waive, ...), and move heads with it.
+
+        Raises AliasConflict (a head moved), WorkspaceBusy, StorageError.
+        """
+        ...
+
+    def tip(self) -> int:
+        """Read the number of the newest ledger event; 0 for an empty ledger. Cheap: made for polling."""
         ...
 
     def get(self, kind: str, ref: Ref) -> Record:
@@ -107,10 +128,12 @@ class Records(Protocol):
         """Read all aliases."""
         ...
 
-    def move_alias(self, expected: AliasState, target: Ref | None, event: EventDraft) -> AliasState:
-        """Move an alias if it still is as expected; writes the event in the same transaction.
+    def move_alias(
+        self, expected: AliasState, target: Ref | None, event: EventDraft, *, heads: Heads | None = None
+    ) -> AliasState:
+        """Move an alias if it still is as expected; writes the event, and heads, in the same transaction.
 
-        Raises AliasConflict.
+        Raises AliasConflict when the alias, or a head, is not as expected any more.
         """
         ...
 
@@ -296,3 +319,105 @@ class Ports:
     runs_dir: Path
     """Working folders of training runs (checkpoints); mutable."""
     actor: str
+
+
+TraceEntry = Trace | TraceText | Feedback
+"""What the one writer of the trace store writes: a trace (opened, or again when closed), text, feedback."""
+
+
+class Traces(Protocol):
+    """Traces, their encrypted text and the feedback on them, in a database apart from the registry.
+
+    One process serves and writes; others may read and review at the same time. Text is encrypted at rest and
+    gone after its time.
+    """
+
+    def write(self, entries: Sequence[TraceEntry]) -> None:
+        """Write all entries in one transaction, in order.
+
+        A trace of a known id replaces what is stored of it. Feedback supersedes what the same author said
+        before of the same kind on the same trace; the history stays. Raises StorageError: nothing is written.
+        """
+        ...
+
+    def last_seq(self) -> int:
+        """Read the highest sequence number ever written; 0 when there is none."""
+        ...
+
+    def get(self, trace: str) -> Trace:
+        """Read one trace. Raises UnknownReference."""
+        ...
+
+    def text(self, owner: str, now: datetime) -> TraceText | None:
+        """Read the text of a trace or of a feedback; None when none was kept or its time is over."""
+        ...
+
+    def of_rollout(self, rollout: Ref, *, after_seq: int = 0) -> Sequence[Trace]:
+        """Read a rollout's traces (mirrored ones too) beyond a sequence number, in order of assignment."""
+        ...
+
+    def newest(self, *, limit: int = 50, tenant: str | None = None) -> Sequence[Trace]:
+        """Read the newest traces, newest first."""
+        ...
+
+    def feedback(
+        self,
+        *,
+        status: ReviewStatus | None = None,
+        kind: FeedbackKind | None = None,
+        trace: str | None = None,
+        rollout: Ref | None = None,
+        limit: int | None = None,
+    ) -> Sequence[Feedback]:
+        """Read feedback, oldest first; superseded only when asked for."""
+        ...
+
+    def get_feedback(self, feedback: str) -> Feedback:
+        """Read one feedback by id, or by a prefix that only it has. Raises UnknownReference."""
+        ...
+
+    def review(
+        self,
+        feedback: str,
+        decision: Literal["approved", "rejected"],
+        *,
+        reviewer: str,
+        note: str,
+        at: datetime,
+    ) -> Feedback:
+        """Record a reviewer's decision; the newest counts. Raises UnknownReference, StorageError."""
+        ...
+
+    def interrupt_open(self, at: datetime) -> int:
+        """Mark every open trace as interrupted (after a crash of the gateway); returns their number."""
+        ...
+
+    def expire(self, now: datetime) -> int:
+        """Remove text and traces whose time is over; returns the number of texts removed."""
+        ...
+
+    def close(self) -> None:
+        """Release the database."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class LiveKeys:
+    """Keys of a workspace's live side, derived from one secret outside the workspace."""
+
+    text: bytes
+    """Encrypts trace text (AES-256-GCM)."""
+    token: bytes
+    """Signs feedback tokens (HMAC-SHA256)."""
+    unit: bytes
+    """Hashes users and authors (HMAC-SHA256)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """What the live half of the loop needs beyond `Ports`."""
+
+    traces: Traces
+    keys: LiveKeys
+    harvest_dir: Path
+    """Where harvested sources lie as files."""

@@ -198,11 +198,43 @@ class GateSection(Record):
 
 
 class DeploySection(Record):
-    """How a passing model takes traffic."""
+    """How a passing model takes traffic from the champion."""
 
     ramp: tuple[float, ...] = (0.01, 0.05, 0.25, 0.5, 1.0)
-    margin: float = Field(default=0.05, gt=0)
+    """Shares of users that the candidate answers, stage by stage; the last is 1.0, the promotion."""
+    margin: float = Field(default=0.05, gt=0, lt=1)
+    """Promotion needs proof that no guardrail is worse by this much."""
+    alpha: float = Field(default=0.01, gt=0, lt=0.5)
+    """Chance that a candidate without any difference is rolled back; split over the guardrails."""
+    promote_alpha: float = Field(default=0.05, gt=0, lt=0.5)
+    """Chance that a candidate worse by `margin` is promoted."""
+    shadow_requests: int = Field(default=200, ge=1)
+    """Requests answered by both, shown from the champion only, before the ramp begins."""
+    min_units: int = Field(default=50, ge=1)
+    """Users a stage must have observed at least."""
+    min_stage_s: float = Field(default=0.0, ge=0)
+    """Seconds a stage lasts at least."""
     window_s: float = Field(default=60.0, gt=0)
+    """Seconds that a user's feedback is waited for."""
+    deadline_s: float = Field(default=7 * 86400.0, gt=0)
+    """Seconds without a decision after which the rollout is held."""
+    hold_s: float = Field(default=86400.0, gt=0)
+    """Seconds on hold after which it is rolled back."""
+    latency_slack: float = Field(default=0.05, ge=0, lt=1)
+    """Rise of the share of answers slower than the champion's p95 that is not yet an alarm."""
+    tokens_slack: float = Field(default=0.05, ge=0, lt=1)
+    """The same for answers longer than the champion's p95."""
+    feedback_required: bool = True
+    """Whether promotion needs proof on users' feedback too; false leaves feedback to rolling back only."""
+    live_scorers: tuple[ScorerSpec, ...] = ()
+    """Rules that need no reference; empty: those of the gate's scorers that need none, such as json_valid."""
+
+    @model_validator(mode="after")
+    def _ramp_rises_to_one(self) -> "DeploySection":
+        rising = all(low < high for low, high in zip(self.ramp, self.ramp[1:], strict=False))
+        if len(self.ramp) < 2 or not rising or self.ramp[0] <= 0 or self.ramp[-1] != 1.0:
+            raise ValueError("ramp: expected rising shares that end with 1.0, such as [0.05, 0.25, 1.0]")
+        return self
 
 
 class FlywheelSection(Record):
@@ -210,6 +242,10 @@ class FlywheelSection(Record):
 
     author_cap: float = Field(default=0.01, gt=0, le=1)
     """Largest share of a dataset one author's corrections may make."""
+    model_answer_cap: float = Field(default=0.3, ge=0, le=1)
+    """Largest share of harvested rows whose answer is the model's own, approved by a reviewer."""
+    use_harvest: bool = True
+    """Whether the next dataset version reads what was harvested for this name."""
 
 
 class Recipe(Record):

@@ -1,6 +1,6 @@
 """From what was asked to token ids that fit the base, by the one token plane. Pure."""
 
-from tunewright.backends.engine.wire import Prompt, TextRequest
+from tunewright.core.openai_wire import Prompt, TextRequest
 from tunewright.core.tokens import ChatTokenizer
 from tunewright.errors import RequestRefused
 

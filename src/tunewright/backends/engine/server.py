@@ -18,12 +18,13 @@ from pathlib import Path
 import orjson
 from aiohttp import web
 
-from tunewright.backends.engine import replies, wire
 from tunewright.backends.engine.launcher import TOKEN_VARIABLE
 from tunewright.backends.engine.lifeline import call_when_orphaned
 from tunewright.backends.engine.loading import load_base
 from tunewright.backends.engine.scheduler import Scheduler
 from tunewright.backends.engine.service import Service
+from tunewright.core import openai_replies as replies
+from tunewright.core import openai_wire as wire
 from tunewright.errors import (
     AdapterRefused,
     BaseMismatch,

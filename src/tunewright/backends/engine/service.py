@@ -9,15 +9,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tunewright.backends.engine import replies
 from tunewright.backends.engine.adapter_store import BASE, AdapterStore
 from tunewright.backends.engine.answer import Answer, Draw, Piece, Row, Sampling
 from tunewright.backends.engine.lora import Adapter
 from tunewright.backends.engine.prompts import encode, prompts_of, spell
-from tunewright.backends.engine.replies import Choice, Heading, Token
 from tunewright.backends.engine.scheduler import Scheduler, Scoring
 from tunewright.backends.engine.text_stream import TextStream
-from tunewright.backends.engine.wire import Prompt, TextRequest
+from tunewright.core import openai_replies as replies
+from tunewright.core.openai_replies import Choice, Heading, Token
+from tunewright.core.openai_wire import Prompt, TextRequest
 from tunewright.core.tokens import ChatTokenizer
 from tunewright.errors import RequestRefused
 

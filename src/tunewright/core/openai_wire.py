@@ -1,7 +1,7 @@
 """Requests in the OpenAI wire format: bytes in, typed and bounded requests out. Pure.
 
 Every field is known by name: one that is not (`api_base`, `lora_path`, ...) is refused, so is one that asks
-for something this engine does not do. What the replies look like is in `replies.py`.
+for something the built-in engine does not do. What the replies look like is in `openai_replies`.
 """
 
 from dataclasses import dataclass

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunewright.backends.engine import replies, wire
-from tunewright.backends.engine.replies import Choice, Heading, Token
+from tunewright.core import openai_replies as replies
+from tunewright.core import openai_wire as wire
+from tunewright.core.openai_replies import Choice, Heading, Token
 from tunewright.errors import RequestRefused
 
 TURN = {"role": "user", "content": "two flat whites"}

@@ -1,0 +1,1 @@
+"""Failures, shown and survived: leak, rollback, crash."""

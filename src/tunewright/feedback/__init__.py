@@ -1,0 +1,1 @@
+"""Trace and Feedback to Examples: attach, review, harvest."""
