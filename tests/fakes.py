@@ -35,6 +35,7 @@ from tunewright.ports import (
     Engine,
     GenerateRequest,
     Generation,
+    Heads,
     Ports,
     Purpose,
     RawLedger,
@@ -126,18 +127,18 @@ class InMemoryRecords:
         existing = self.find(commit.kind, fingerprint_of(record))
         if existing is not None:
             return existing
-        for key, (expected, _) in commit.heads.items():
-            if self.heads.get(key) != expected:
-                raise AliasConflict(f"head {key!r} moved: expected {expected}, found {self.heads.get(key)}")
+        event = self._swap_heads(commit.event, commit.heads)
         versions[ref] = record
-        self.heads |= {key: new for key, (_, new) in commit.heads.items()}
         self.edges.extend(commit.edges(ref))
         self.commits += 1
-        self._link(commit.event, node(commit.kind, ref), record.content_digest())
+        self._link(event, node(commit.kind, ref), record.content_digest())
         return record
 
-    def append(self, event: EventDraft) -> LedgerEvent:
-        return self._link(event, event.subject, None)
+    def append(self, event: EventDraft, *, heads: Heads | None = None) -> LedgerEvent:
+        return self._link(self._swap_heads(event, heads or {}), event.subject, None)
+
+    def tip(self) -> int:
+        return len(self.ledger)
 
     def get(self, kind: str, ref: Ref) -> Record:
         found = self.stored.get(kind, {}).get(ref)
@@ -181,9 +182,12 @@ class InMemoryRecords:
     def aliases(self) -> Sequence[AliasState]:
         return [self.alias_states[key] for key in sorted(self.alias_states)]
 
-    def move_alias(self, expected: AliasState, target: Ref | None, event: EventDraft) -> AliasState:
+    def move_alias(
+        self, expected: AliasState, target: Ref | None, event: EventDraft, *, heads: Heads | None = None
+    ) -> AliasState:
         if self.alias(expected.name, expected.alias) != expected:
             raise AliasConflict(f"alias {expected.name}/{expected.alias} moved meanwhile")
+        event = self._swap_heads(event, heads or {})
         moved = expected.model_copy(update={"target": target, "revision": expected.revision + 1})
         self.alias_states[expected.name, expected.alias] = moved
         self._link(event, event.subject, None)
@@ -197,6 +201,14 @@ class InMemoryRecords:
         }
         events = [dict(event.to_json()) for event in self.ledger]
         return RawLedger(events=events, records=records, aliases=self.aliases())
+
+    def _swap_heads(self, event: EventDraft, heads: Heads) -> EventDraft:
+        for key, (expected, _) in heads.items():
+            if self.heads.get(key) != expected:
+                raise AliasConflict(f"head {key!r} moved: expected {expected}, found {self.heads.get(key)}")
+        new = {key: value for key, (_, value) in heads.items()}
+        self.heads |= new
+        return event.model_copy(update={"detail": {**event.detail, "heads": new}}) if new else event
 
     def _link(self, draft: EventDraft, subject: str, record_digest: Digest | None) -> LedgerEvent:
         previous = self.ledger[-1].hash if self.ledger else Digest("0" * 64)

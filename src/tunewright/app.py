@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from tunewright.backends.base_models import LocalBases
 from tunewright.backends.file_lock import file_lock
+from tunewright.backends.live_secret import load_live_keys
 from tunewright.backends.local_executor import LocalExecutor
 from tunewright.backends.signer import LocalSigner
 from tunewright.backends.vault import LocalVault
@@ -23,13 +24,19 @@ from tunewright.errors import SettingsError, UnknownReference
 from tunewright.pipeline.advise import Advised, advise_recipe
 from tunewright.pipeline.dataset_verbs import DatasetVerbs
 from tunewright.pipeline.doctor import Finding, examine
+from tunewright.pipeline.feedback_verbs import FeedbackVerbs
 from tunewright.pipeline.flow import Outcome, Stage, run_recipe
+from tunewright.pipeline.harvested import with_harvests
+from tunewright.pipeline.key_verbs import KeyVerbs
 from tunewright.pipeline.load import load_recipe
 from tunewright.pipeline.model_verbs import ModelVerbs
 from tunewright.pipeline.plan import Plan, plan_recipe
 from tunewright.pipeline.report import Section, write_report
+from tunewright.pipeline.rollout_start import what_next
+from tunewright.pipeline.rollout_verbs import RolloutVerbs
+from tunewright.pipeline.trace_verbs import TraceVerbs
 from tunewright.pipeline.trial import SideBySide, chats_to_try, side_by_side
-from tunewright.ports import Ports, Progress
+from tunewright.ports import Live, Ports, Progress
 from tunewright.records import Record, TrainingRun
 from tunewright.settings import Settings
 from tunewright.values import Ref, utc_now
@@ -40,6 +47,7 @@ RECORDS = {
 }
 BLOBS = {"file": "tunewright.backends.file_blobs:open_blobs"}
 FSSPEC_BLOBS = "tunewright.backends.file_blobs:open_fsspec_blobs"
+TRACES = "tunewright.backends.sql_traces:open_traces"
 ENGINES = "tunewright.backends.engine.launcher:LocalEngines"
 
 
@@ -67,7 +75,9 @@ class App:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close the database if it was opened."""
+        """Close the databases that were opened."""
+        if "live" in self.__dict__:
+            self.live.traces.close()
         if "ports" in self.__dict__:
             self._records.close()
 
@@ -92,14 +102,29 @@ class App:
         )
 
     @cached_property
+    def live(self) -> Live:
+        """Trace store and keys of the live half; makes both for a workspace that never served."""
+        workspace = self.settings.workspace
+        keys = load_live_keys(workspace, self.settings.config_dir)
+        traces = _factory(TRACES)(workspace / "traces.db", keys)
+        return Live(traces=traces, keys=keys, harvest_dir=self._harvest_dir)
+
+    @property
+    def _harvest_dir(self) -> Path:
+        return self.settings.workspace / "harvest"
+
+    @cached_property
     def _records(self) -> Any:  # Any: whatever the factory named by the URL's scheme makes
         url = self.settings.records_url
         return _factory(_scheme_of(url, RECORDS, None))(url)
 
     @cached_property
     def _bases(self) -> LocalBases:
+        return self._bases_beside(None)
+
+    def _bases_beside(self, folder: Path | None) -> LocalBases:
         cache = self.settings.workspace / "base-hashes.json"
-        return LocalBases(hub_cache=self.settings.hub_cache, hash_cache=cache)
+        return LocalBases(hub_cache=self.settings.hub_cache, hash_cache=cache, beside=folder)
 
     def run(
         self, recipe_path: Path, *, until: Stage = "register", extra: Sequence[Section] = ()
@@ -109,18 +134,28 @@ class App:
         ports = self._at(recipe_path)
         locks = self.settings.workspace / "locks"
         with file_lock(locks, f"run-{recipe.content_digest()[:16]}", on_wait=self._say_waiting):
-            outcome = run_recipe(recipe, ports, until=until)
+            outcome = run_recipe(recipe, ports, harvest_dir=self._harvest_dir, until=until)
         newest = outcome.report or outcome.run or outcome.dataset
         path = self.settings.workspace / "reports" / f"{newest.ref}-{until}.html"
         return outcome, write_report(outcome, path, extra=extra)
 
+    def follow(self, outcome: Outcome) -> Outcome:
+        """Wait until the rollout of a walk is promoted, rolled back or held; without one, return at once."""
+        if outcome.rollout is None:
+            return outcome
+        state = self.rollouts.follow(outcome.rollout.ref)
+        return replace(outcome, rollout_state=state, next=what_next(outcome.rollout, state))
+
     def plan(self, recipe_path: Path) -> Plan:
         """Forecast a recipe without running it."""
-        return plan_recipe(load_recipe(recipe_path), self._at(recipe_path), threads=self.settings.threads)
+        recipe, ports = load_recipe(recipe_path), self._at(recipe_path)
+        recipe = with_harvests(recipe, ports, self._harvest_dir)
+        return plan_recipe(recipe, ports, threads=self.settings.threads)
 
     def advise(self, recipe_path: Path) -> Advised:
         """Say whether fine-tuning is the right tool for a recipe."""
-        return advise_recipe(load_recipe(recipe_path), self._at(recipe_path))
+        recipe, ports = load_recipe(recipe_path), self._at(recipe_path)
+        return advise_recipe(with_harvests(recipe, ports, self._harvest_dir), ports)
 
     def try_model(self, name: str, prompts: Sequence[str]) -> list[SideBySide]:
         """Answer prompts (or validation rows) with base and tuned model."""
@@ -173,10 +208,31 @@ class App:
         """Verbs on models."""
         return ModelVerbs(self.ports, self.find)
 
+    @cached_property
+    def rollouts(self) -> RolloutVerbs:
+        """Verbs on rollouts."""
+        return RolloutVerbs(self.ports, lambda: self.live, self.find)
+
+    @cached_property
+    def keys(self) -> KeyVerbs:
+        """Verbs on API keys."""
+        return KeyVerbs(self.ports)
+
+    @cached_property
+    def traces(self) -> TraceVerbs:
+        """Verbs on traces."""
+        return TraceVerbs(self.ports, self.live)
+
+    @cached_property
+    def feedback(self) -> FeedbackVerbs:
+        """Verbs on feedback."""
+        return FeedbackVerbs(self.ports, self.live)
+
     def _at(self, recipe_path: Path) -> Ports:
-        """Ports whose relative paths start at --data, or at the recipe's folder."""
-        root = self.settings.data_root or recipe_path.absolute().parent
-        return replace(self.ports, data_root=root)
+        """Ports whose relative paths start at --data, or at the recipe's folder; bases there come first."""
+        beside = recipe_path.absolute().parent
+        bases = self._bases_beside(beside)
+        return replace(self.ports, data_root=self.settings.data_root or beside, bases=bases)
 
     def _say_waiting(self) -> None:
         self._progress.finish("another process runs this recipe in this workspace; waiting for it to finish")

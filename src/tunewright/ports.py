@@ -388,6 +388,10 @@ class Traces(Protocol):
         """Record a reviewer's decision; the newest counts. Raises UnknownReference, StorageError."""
         ...
 
+    def reviews(self, feedback: str) -> Sequence[Feedback]:
+        """Read a feedback as it was after each decision on it, oldest first."""
+        ...
+
     def interrupt_open(self, at: datetime) -> int:
         """Mark every open trace as interrupted (after a crash of the gateway); returns their number."""
         ...

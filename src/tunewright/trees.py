@@ -21,27 +21,39 @@ def put_tree(blobs: Blobs, files: Mapping[str, bytes]) -> Digest:
 
 
 def get_tree(blobs: Blobs, digest: Digest) -> dict[str, bytes]:
-    """Read a tree back, every file verified. Raises BlobMissing, BlobCorrupt."""
+    """Read a tree back, every name and every file verified. Raises BlobMissing, BlobCorrupt."""
     try:
         manifest = _MANIFEST.validate_json(blobs.get(digest))
     except ValidationError as error:
         raise BlobCorrupt(
             f"blob {digest} is not a manifest; expected a JSON object of file names and digests"
         ) from error
+    refuse_unsafe_names(manifest, digest)
     return {name: blobs.get(Digest(file)) for name, file in manifest.items()}
+
+
+def refuse_unsafe_names(files: Mapping[str, object], tree: Digest) -> None:
+    """Raise BlobCorrupt for a manifest that names a file outside its own folder."""
+    for name in files:
+        path = PurePosixPath(name)
+        plain = name == str(path) and not path.is_absolute() and ".." not in path.parts
+        if not plain or "\\" in name or "\0" in name or name == ".":
+            raise BlobCorrupt(
+                f"manifest {tree} names a file {name!r:.200}; expected plain names inside the folder. "
+                "Do not load it; train the model again."
+            )
 
 
 def write_tree(folder: Path, tree: Mapping[str, bytes], base: BaseFiles) -> None:
     """Write a fully tuned model to a folder, with the base's tokenizer and configuration where it has none.
 
-    Raises:
-        BlobCorrupt: a file name leads out of the folder.
+    Args:
+        folder: an empty folder of our own.
+        tree: as `get_tree` read it.
+        base: what to take missing files from.
     """
     for name, data in tree.items():
-        parts = PurePosixPath(name).parts
-        if PurePosixPath(name).is_absolute() or ".." in parts or not parts:
-            raise BlobCorrupt(f"the candidate holds a file named {name!r}; expected a plain relative name")
-        path = folder.joinpath(*parts)
+        path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
     for name in base.files:

@@ -22,6 +22,9 @@ NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
 """What a recipe, dataset, run or model may be called."""
 
 
+_VERSION = re.compile(r"[1-9][0-9]{0,8}")
+
+
 class _RefFields(NamedTuple):
     name: str
     version: int
@@ -36,7 +39,7 @@ class Ref(_RefFields):
     def parse(cls, text: str) -> Self:
         """Read `name@n`; raises UsageError."""
         name, _, version = text.partition("@")
-        if not NAME.fullmatch(name) or not version.isdecimal() or int(version) < 1:
+        if not NAME.fullmatch(name) or not _VERSION.fullmatch(version):
             raise UsageError(f"{text!r} is not a reference; expected name@version, such as support@2")
         return cls(name, int(version))
 

@@ -111,6 +111,40 @@ def test_a_head_moves_only_from_what_was_expected(records):
     assert records.head("vault") == "b"
 
 
+def test_an_event_moves_heads_with_it_and_names_them(records):
+    made = records.append(DRAFT, heads={"rollout:shop": (None, "a")})
+    assert records.head("rollout:shop") == "a"
+    assert made.detail["heads"] == {"rollout:shop": "a"}
+    assert (made.detail["why"], made.hash) == ("test", event_hash(made.to_json()))
+    with pytest.raises(AliasConflict, match="rollout:shop"):
+        records.append(DRAFT, heads={"rollout:shop": (None, "b")})
+    with pytest.raises(AliasConflict, match="rollout:shop"):
+        records.append(DRAFT, heads={"other": (None, "x"), "rollout:shop": ("b", "c")})
+    assert (records.head("rollout:shop"), records.head("other"), len(records.events())) == ("a", None, 1)
+    assert "heads" not in records.append(DRAFT).detail
+
+
+def test_the_tip_is_the_number_of_the_newest_event(records):
+    assert records.tip() == 0
+    records.commit(a_commit("1"))
+    assert records.tip() == 1
+    event = records.append(DRAFT)
+    assert records.tip() == event.seq == 2
+
+
+def test_an_alias_and_a_head_move_together_or_not_at_all(records):
+    nothing = records.alias("shop", "champion")
+    one = move(records, nothing, Ref("shop", 1), heads={"rollout:shop": (None, "a")})
+    assert (records.head("rollout:shop"), records.alias("shop", "champion")) == ("a", one)
+    assert records.events(kind="alias")[-1].detail["heads"] == {"rollout:shop": "a"}
+    with pytest.raises(AliasConflict, match="rollout:shop"):
+        move(records, one, Ref("shop", 2), heads={"rollout:shop": ("stale", "b")})
+    assert records.alias("shop", "champion") == one, "an alias must not move without its head"
+    with pytest.raises(AliasConflict, match="shop/champion"):
+        move(records, nothing, Ref("shop", 2), heads={"rollout:shop": ("a", "b")})
+    assert (records.head("rollout:shop"), records.tip()) == ("a", 1)
+
+
 def test_a_record_that_cannot_be_made_leaves_nothing(records):
     def fail(ref):
         raise ArithmeticError("no record")
@@ -182,6 +216,6 @@ def test_raw_shows_every_event_and_record_as_stored(records):
     assert digest_json(json.loads(raw.records["evaluation:shop@1"])) == stored.content_digest()
 
 
-def move(records, expected, target):
+def move(records, expected, target, heads=None):
     event = alias_event(expected, target, action="set", actor="ann", reason="test")
-    return records.move_alias(expected, target, event)
+    return records.move_alias(expected, target, event, heads=heads)

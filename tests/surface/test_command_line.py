@@ -36,9 +36,10 @@ def test_help_names_every_command(tmp_path: Path):
         "try",
         "doctor",
         "demo",
+        "harvest",
     ):
         assert f" {command} " in shown.stdout
-    for group in ("data", "runs", "models"):
+    for group in ("data", "runs", "models", "traces", "rollout", "keys", "feedback"):
         assert f" {group} " in shown.stdout
 
 
@@ -76,6 +77,58 @@ def test_init_drafts_a_recipe_that_plan_accepts(tmp_path: Path):
     planned = tunewright("plan", recipe.name, "--json", folder=tmp_path)
     assert planned.returncode == 0, planned.stderr
     assert json.loads(planned.stdout)["rows_in"] == 60
+
+
+def test_traces_of_a_workspace_that_never_served_are_none_and_not_an_error(tmp_path: Path):
+    shown = tunewright("traces", "list", "--json", folder=tmp_path)
+    assert (shown.returncode, json.loads(shown.stdout)) == (0, []), shown.stderr
+    missing = tunewright("traces", "show", "tr_1", "--text", folder=tmp_path)
+    assert missing.returncode == 2
+    assert "there is no trace 'tr_1'" in missing.stderr
+
+
+def test_a_key_is_printed_once_listed_without_its_secret_and_revoked(tmp_path: Path):
+    added = tunewright("keys", "add", "--role", "caller", "--tenant", "acme", "--json", folder=tmp_path)
+    assert added.returncode == 0, added.stderr
+    key = json.loads(added.stdout)
+    assert (key["role"], key["tenant"], key["consent"]) == ("caller", "acme", "none")
+    assert key["secret"].startswith("tw-")
+    revoked = tunewright("keys", "revoke", key["id"], folder=tmp_path)
+    assert revoked.returncode == 0, revoked.stderr
+    listed = tunewright("keys", "list", "--json", folder=tmp_path)
+    [shown] = json.loads(listed.stdout)
+    assert shown["id"] == key["id"]
+    assert shown["revoked_at"] is not None
+    assert key["secret"] not in listed.stdout + revoked.stdout
+    assert key["secret"].encode() not in (tmp_path / ".tunewright" / "registry.db").read_bytes()
+
+
+def test_a_workspace_without_rollouts_says_how_one_starts(tmp_path: Path):
+    shown = tunewright("rollout", "status", folder=tmp_path)
+    assert shown.returncode == 2
+    assert "tunewright rollout start NAME@N" in shown.stderr
+
+
+def test_feedback_of_a_workspace_that_never_served_is_none_and_bad_rows_are_named(tmp_path: Path):
+    shown = tunewright("feedback", "list", "--json", folder=tmp_path)
+    assert (shown.returncode, json.loads(shown.stdout)) == (0, []), shown.stderr
+    (tmp_path / "given.csv").write_text("trace,kind,value\ntr_1,thumb,up\n", encoding="utf-8")
+    imported = tunewright("feedback", "import", "given.csv", "--json", folder=tmp_path)
+    assert imported.returncode == 1
+    told = json.loads(imported.stdout)
+    assert (told["added"], told["bad"][0]["line"]) == (0, 2)
+    assert "no trace 'tr_1'" in told["bad"][0]["reason"]
+    unknown = tunewright("feedback", "approve", "fb_1", folder=tmp_path)
+    assert unknown.returncode == 2
+    assert "Traceback" not in unknown.stderr
+
+
+def test_a_harvest_of_nothing_says_what_is_missing(tmp_path: Path):
+    (tmp_path / "orders.jsonl").write_text('{"prompt": "a", "completion": "b"}\n', encoding="utf-8")
+    (tmp_path / "r.yaml").write_text("name: x\ndata: {sources: [{path: orders.jsonl}]}\n", encoding="utf-8")
+    shown = tunewright("harvest", "r.yaml", folder=tmp_path)
+    assert shown.returncode == 0, shown.stderr
+    assert "no feedback is approved yet" in shown.stdout
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from tunewright.backends.base_config import config_problem
 from tunewright.errors import BaseIncomplete, BaseNotFound, StorageError
@@ -36,19 +36,33 @@ _NAMED_FILES = (
     "chat_template.jinja",
 )
 _CHUNK_BYTES = 1 << 20
+MAX_HEADER_BYTES = 100_000_000
+"""What the safetensors format allows."""
+
+
+class _TensorEntry(BaseModel):
+    shape: list[int]
+    data_offsets: tuple[int, int]
+
+
+_HEADER = TypeAdapter(dict[str, _TensorEntry])
 
 
 class LocalBases:
     """Implements ports.Bases on folders of this machine."""
 
-    def __init__(self, *, hub_cache: Path, hash_cache: Path | None = None) -> None:
+    def __init__(
+        self, *, hub_cache: Path, hash_cache: Path | None = None, beside: Path | None = None
+    ) -> None:
         """Remember where to look.
 
         Args:
             hub_cache: the folder that holds `models--org--model` folders.
             hash_cache: JSON file in which hashes are kept by path, size, mtime and inode; None hashes anew.
+            beside: absolute folder where relative names are looked up first; recorded by absolute path.
         """
         self._hub_cache = hub_cache
+        self._beside = beside
         self._hashes = _HashCache(hash_cache)
 
     def resolve(self, name: str) -> BaseFiles:
@@ -58,7 +72,15 @@ class LocalBases:
             BaseNotFound: nothing of this name; the message names the folders looked in.
             BaseIncomplete: configuration, weights, tokenizer or chat template are missing or damaged.
         """
-        folder = self._find(name)
+        try:
+            folder = self._find(name)
+        except OSError as error:  # such as a name longer than the file system allows
+            raise BaseNotFound(
+                f"base {name!r:.100} cannot be looked up ({error.strerror}); expected `tiny`, a local "
+                "folder, or org/model@revision"
+            ) from error
+        if self._beside is not None and folder == self._beside / name:
+            name = str(folder)
         try:
             paths = _files_of(folder, name)
             files = {path.name: self._hashes.sha256(path) for path in paths}
@@ -68,6 +90,13 @@ class LocalBases:
                 "readable files. Check its permissions."
             ) from error
         self._hashes.save()
+        config = _read_object(folder / "config.json", name)
+        if "auto_map" in config:
+            raise BaseIncomplete(
+                f"base {name!r}: {folder / 'config.json'} has auto_map, so the model brings code of its own, "
+                "which is never run; expected an architecture that the installed transformers knows. Choose "
+                "another base."
+            )
         tokenizer_config = _read_object(folder / "tokenizer_config.json", name)
         chat_template = _chat_template(folder, tokenizer_config, name)
         tokenizer = {
@@ -82,16 +111,22 @@ class LocalBases:
             tokenizer_json=_read_text(folder / "tokenizer.json", name),
             tokenizer_config=tokenizer_config,
             chat_template=chat_template,
-            config=_read_object(folder / "config.json", name),
+            config=config,
         )
 
     def _find(self, name: str) -> Path:
         if name == "tiny":
             return TINY
+        if self._beside is not None and (self._beside / name).is_dir():
+            return self._beside / name
         local = Path(name).expanduser()
         if local.is_dir():
             return local.absolute()
         repository, _, revision = name.partition("@")
+        if ".." in Path(revision).parts or Path(revision).is_absolute():
+            raise BaseNotFound(
+                f"base {name!r:.200}: {revision!r:.100} is no revision; expected a branch or commit"
+            )
         snapshots = self._hub_cache / f"models--{repository.replace('/', '--')}" / "snapshots"
         pinned = snapshots.parent / "refs" / revision
         commit = pinned.read_text("utf-8").strip() if revision and pinned.is_file() else revision
@@ -202,17 +237,23 @@ def _check_whole(path: Path, name: str) -> dict[str, list[int]]:
     with path.open("rb") as file:
         header_bytes = int.from_bytes(file.read(8), "little")
         size = path.stat().st_size
-        try:
-            header = cast("dict[str, dict[str, list[int]]]", json.loads(file.read(min(header_bytes, size))))
-            header.pop("__metadata__", None)
-            ends = [entry["data_offsets"][1] for entry in header.values()]
-            shapes = {key: entry["shape"] for key, entry in header.items()}
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        if header_bytes > MAX_HEADER_BYTES:
             raise BaseIncomplete(
-                f"base {name!r}: the header of {path} cannot be read ({error}); expected a safetensors file. "
-                "Copy it again."
+                f"base {name!r}: the header of {path} claims {header_bytes:,} bytes; expected at most "
+                f"{MAX_HEADER_BYTES:,}, as the format allows. It is damaged or no safetensors file."
+            )
+        try:
+            header = json.loads(file.read(header_bytes))
+            entries = _HEADER.validate_python(
+                {key: entry for key, entry in header.items() if key != "__metadata__"}
+            )
+        except (ValueError, AttributeError, RecursionError) as error:
+            raise BaseIncomplete(
+                f"base {name!r}: the header of {path} cannot be read ({error!s:.300}); expected a "
+                "safetensors file. Copy it again."
             ) from error
-    promised = 8 + header_bytes + max(ends, default=0)
+    shapes = {key: entry.shape for key, entry in entries.items()}
+    promised = 8 + header_bytes + max((entry.data_offsets[1] for entry in entries.values()), default=0)
     if size != promised:
         raise BaseIncomplete(
             f"base {name!r}: {path} has {size} bytes, expected {promised}; it is truncated or damaged. "
@@ -250,7 +291,7 @@ def _read_text(path: Path, name: str) -> str:
 def _read_object(path: Path, name: str) -> dict[str, Json]:
     try:
         value = json.loads(_read_text(path, name))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BaseIncomplete(
             f"base {name!r}: {path} is not JSON ({error}); expected an object. Copy it again."
         ) from error

@@ -4,12 +4,14 @@ SQLite runs in WAL mode with synchronous=FULL; writers take the write lock at on
 at most ten seconds for it. PostgreSQL serialises writers with one advisory lock.
 """
 
+import os
 import re
 import sqlite3
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import quote
 
 from alembic import command
 from alembic.config import Config
@@ -22,8 +24,12 @@ SCHEMA = "0001"
 """The newest migration this code knows."""
 
 BUSY_TIMEOUT_S = 10.0
+WHAT = "tunewright_what"
+"""Execution option of an engine: what messages call its database; `registry` when absent."""
+
 _ADVISORY_LOCK = 0x74756E65
 _WRITES = "tunewright_writes"
+_OR_POSTGRESQL = ", or set TUNEWRIGHT_RECORDS to a PostgreSQL URL"
 _NETWORK_FILE_SYSTEMS = frozenset(
     {
         "afpfs", "afs", "beegfs", "ceph", "cifs", "davfs", "fuse.ceph", "fuse.davfs2", "fuse.glusterfs",
@@ -41,19 +47,36 @@ def open_engine(url: str) -> Engine:
         StorageError: read-only, full, damaged, or on a network file system.
     """
     target = _parse(url)
-    if target.get_backend_name() == "sqlite":
-        _prepare_folder(Path(str(target.database)))
-    engine = create_engine(target)
+    is_sqlite, file = target.get_backend_name() == "sqlite", Path(str(target.database))
+    is_read_only = is_sqlite and file.exists() and not os.access(file.parent, os.W_OK)
+    if is_sqlite:
+        prepare_folder(file, what="registry", otherwise=_OR_POSTGRESQL)
+    engine = (
+        create_engine(target, creator=lambda: connect_read_only(file))
+        if is_read_only
+        else create_engine(target)
+    )
     _listen(engine)
     try:
         with guarded(engine):
-            if target.get_backend_name() == "sqlite":
-                _switch_to_wal(engine)
+            if is_sqlite and not is_read_only:
+                switch_to_wal(engine)
             _migrate(engine)
     except StorageError:
         engine.dispose()
         raise
     return engine
+
+
+def connect_read_only(file: Path) -> sqlite3.Connection:
+    """Connect to a database in a folder that cannot be written; every write is refused.
+
+    Without a log beside it nobody is writing, so the file is read as it lies, without locks.
+    """
+    log = file.with_name(f"{file.name}-wal")
+    is_quiet = not log.exists() or log.stat().st_size == 0
+    options = "mode=ro&immutable=1" if is_quiet else "mode=ro"
+    return sqlite3.connect(f"file:{quote(str(file))}?{options}", uri=True, check_same_thread=False)
 
 
 @contextmanager
@@ -77,12 +100,13 @@ def reading(engine: Engine) -> Generator[Connection]:
 @contextmanager
 def guarded(engine: Engine) -> Generator[None]:
     """Turn the driver's errors into ours."""
+    what = str(engine.get_execution_options().get(WHAT, "registry"))
     try:
         yield
     except DBAPIError as error:
-        raise explain_failure(str(error.orig), where_is(engine)) from error
+        raise explain_failure(str(error.orig), where_is(engine), what) from error
     except sqlite3.Error as error:  # while connecting, before SQLAlchemy wraps what the driver says
-        raise explain_failure(str(error), where_is(engine)) from error
+        raise explain_failure(str(error), where_is(engine), what) from error
 
 
 def where_is(engine: Engine) -> str:
@@ -92,12 +116,12 @@ def where_is(engine: Engine) -> str:
     return engine.url.render_as_string(hide_password=True)
 
 
-def explain_failure(message: str, where: str) -> StorageError:
+def explain_failure(message: str, where: str, what: str = "registry") -> StorageError:
     """Say in plain words what the database's message means and what to do."""
     lowered = message.lower()
     if "locked" in lowered or "lock timeout" in lowered:
         return WorkspaceBusy(
-            f"registry {where} stayed locked for {BUSY_TIMEOUT_S:.0f} s; expected other writers to be done. "
+            f"{what} {where} stayed locked for {BUSY_TIMEOUT_S:.0f} s; expected other writers to be done. "
             "Wait for the other `tunewright` process, or stop it, and run the same command again."
         )
     if "full" in lowered or "no space" in lowered:
@@ -115,11 +139,14 @@ def explain_failure(message: str, where: str) -> StorageError:
             "the file is damaged or no database",
             "Restore it from a backup; blobs are kept apart from it",
         )
+    elif "traces.seq" in lowered:
+        fact = "a sequence number was given to another trace before"
+        step = "Stop all but one of the servers of this workspace"
     elif "append-only" in lowered:
         fact, step = "ledger, records and lineage are never changed", "Register something new instead"
     else:
         fact, step = message.strip(), "Check the disk, or the server, and run the same command again"
-    return StorageError(f"registry {where}: {fact}; expected a healthy, writable database. {step}.")
+    return StorageError(f"{what} {where}: {fact}; expected a healthy, writable database. {step}.")
 
 
 def file_system_of(folder: str, mounts: str) -> str | None:
@@ -144,14 +171,13 @@ def file_system_of(folder: str, mounts: str) -> str | None:
     return best[1] if best else None
 
 
-def refuse_network_file_system(folder: str, mounts: str) -> None:
-    """Raise StorageError where file locks cannot be trusted."""
+def refuse_network_file_system(folder: str, mounts: str, otherwise: str = "") -> None:
+    """Raise StorageError where file locks cannot be trusted; `otherwise` is another way out."""
     kind = file_system_of(folder, mounts)
     if kind in _NETWORK_FILE_SYSTEMS:
         raise StorageError(
             f"{folder} lies on a network file system ({kind}); expected a local disk, because locks there do "
-            "not protect a database. Choose a local folder with --workspace, or set TUNEWRIGHT_RECORDS to a "
-            "PostgreSQL URL."
+            f"not protect a database. Choose a local folder with --workspace{otherwise}."
         )
 
 
@@ -169,7 +195,17 @@ def _parse(url: str) -> URL:
     return target
 
 
-def _prepare_folder(path: Path) -> None:
+def prepare_folder(path: Path, *, what: str, otherwise: str = "") -> None:
+    """Make the folder of a database file, unless it lies where no database should.
+
+    Args:
+        path: the database's file.
+        what: what messages call the database.
+        otherwise: another way out for a network file system.
+
+    Raises:
+        StorageError: it cannot be made, or is on a network file system.
+    """
     mounts = Path("/proc/mounts")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -177,26 +213,31 @@ def _prepare_folder(path: Path) -> None:
         table = mounts.read_text("utf-8", errors="replace") if mounts.exists() else ""
     except OSError as error:
         raise StorageError(
-            f"cannot make {path.parent}: {error.strerror}; expected a writable folder for the registry. "
+            f"cannot make {path.parent}: {error.strerror}; expected a writable folder for the {what}. "
             "Choose another with --workspace."
         ) from error
-    refuse_network_file_system(folder, table)
+    refuse_network_file_system(folder, table, otherwise)
 
 
 def _listen(engine: Engine) -> None:
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _set_pragmas)
-        event.listen(engine, "begin", _begin_sqlite)
+        event.listen(engine, "begin", begin_sqlite)
     else:
         event.listen(engine, "begin", _begin_postgresql)
 
 
 def _set_pragmas(connection: sqlite3.Connection, _: object) -> None:
+    prepare_connection(connection)
+    connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute("PRAGMA synchronous = FULL")
+
+
+def prepare_connection(connection: sqlite3.Connection) -> None:
+    """Set on a new SQLite connection what all our databases share."""
     connection.isolation_level = None  # we begin transactions ourselves
     connection.text_factory = _decode
     connection.execute(f"PRAGMA busy_timeout = {int(BUSY_TIMEOUT_S * 1000)}")
-    connection.execute("PRAGMA foreign_keys = ON")
-    connection.execute("PRAGMA synchronous = FULL")
 
 
 def _decode(data: bytes) -> str:
@@ -204,7 +245,8 @@ def _decode(data: bytes) -> str:
     return data.decode("utf-8", errors="replace")
 
 
-def _begin_sqlite(connection: Connection) -> None:
+def begin_sqlite(connection: Connection) -> None:
+    """Begin a transaction, with the write lock at once where `writing` asked for it."""
     writes = connection.get_execution_options().get(_WRITES)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
@@ -215,7 +257,7 @@ def _begin_postgresql(connection: Connection) -> None:
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})")
 
 
-def _switch_to_wal(engine: Engine) -> None:
+def switch_to_wal(engine: Engine) -> None:
     """Turn on write-ahead logging, which the file remembers; needs a moment alone with it."""
     deadline = time.monotonic() + BUSY_TIMEOUT_S
     while True:

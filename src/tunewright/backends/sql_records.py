@@ -5,20 +5,18 @@ the heads of a commit, so that the hash chain covers everything in the database 
 replayed from their own events.
 """
 
-import json
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
-from pydantic import ValidationError
-from sqlalchemy import Connection, RowMapping, func, insert, select, update
+from sqlalchemy import Connection, func, insert, select, update
 
 from tunewright.backends.sql_engine import open_engine, reading, where_is, writing
+from tunewright.backends.sql_rows import event_fields, read_alias, read_event, read_record
 from tunewright.backends.sql_tables import ALIASES, EDGES, HEADS, LEDGER, RECORDS
 from tunewright.core.ledger import chain
 from tunewright.core.references import unknown_reference
-from tunewright.errors import AliasConflict, IntegrityError, LedgerBroken, UnknownReference, UsageError
-from tunewright.ports import Commit, RawLedger
+from tunewright.errors import AliasConflict, UnknownReference
+from tunewright.ports import Commit, Heads, RawLedger
 from tunewright.records import RECORD_KINDS, AliasState, Edge, EventDraft, LedgerEvent, Record
 from tunewright.values import Digest, Json, Ref, canonical_json, digest_bytes, node, utc_now
 
@@ -57,8 +55,7 @@ class SqlRecords:
             made = _first(connection, kind=commit.kind, fingerprint=fields["fingerprint"])
             if made is not None:
                 return made
-            for key, (expected, new) in commit.heads.items():
-                _swap_head(connection, key, expected, new)
+            _swap_heads(connection, commit.heads)
             edges = list(dict.fromkeys(commit.edges(ref)))
             body = canonical_json(fields)
             event = self._append(connection, _draft(commit, ref, edges), digest_bytes(body))
@@ -74,10 +71,16 @@ class SqlRecords:
                 connection.execute(insert(EDGES), [dict(edge.to_json()) for edge in edges])
         return record
 
-    def append(self, event: EventDraft) -> LedgerEvent:
-        """Append one event that carries no record."""
+    def append(self, event: EventDraft, *, heads: Heads | None = None) -> LedgerEvent:
+        """Append one event that carries no record, and move heads with it; see `ports.Records`."""
         with writing(self._engine) as connection:
-            return self._append(connection, event, None)
+            _swap_heads(connection, heads or {})
+            return self._append(connection, _naming_heads(event, heads or {}), None)
+
+    def tip(self) -> int:
+        """Read the number of the newest event; 0 for an empty ledger."""
+        with reading(self._engine) as connection:
+            return int(connection.scalar(select(func.max(LEDGER.c.seq))) or 0)
 
     def get(self, kind: str, ref: Ref) -> Record:
         """Read one record; see `ports.Records`."""
@@ -106,7 +109,7 @@ class SqlRecords:
         if name is not None:
             query = query.where(RECORDS.c.name == name)
         with reading(self._engine) as connection:
-            return [_read(row) for row in connection.execute(query).mappings()]
+            return [read_record(row) for row in connection.execute(query).mappings()]
 
     def parents(self, node: str) -> Sequence[Edge]:
         """Edges into a node."""
@@ -124,8 +127,8 @@ class SqlRecords:
         if subject is not None:
             query = query.where(LEDGER.c.subject == subject)
         with reading(self._engine) as connection:
-            rows = [_fields(row) for row in connection.execute(query).mappings()]
-        return [_event(row, where_is(self._engine)) for row in rows]
+            rows = [event_fields(row) for row in connection.execute(query).mappings()]
+        return [read_event(row, where_is(self._engine)) for row in rows]
 
     def head(self, key: str) -> str | None:
         """Read a head."""
@@ -142,8 +145,10 @@ class SqlRecords:
         with reading(self._engine) as connection:
             return _aliases(connection)
 
-    def move_alias(self, expected: AliasState, target: Ref | None, event: EventDraft) -> AliasState:
-        """Move an alias by compare-and-swap; see `ports.Records`."""
+    def move_alias(
+        self, expected: AliasState, target: Ref | None, event: EventDraft, *, heads: Heads | None = None
+    ) -> AliasState:
+        """Move an alias, and heads with it, by compare-and-swap; see `ports.Records`."""
         moved = expected.model_copy(update={"target": target, "revision": expected.revision + 1})
         values = {"target": str(target) if target else None, "revision": moved.revision}
         here = (ALIASES.c.name == expected.name) & (ALIASES.c.alias == expected.alias)
@@ -158,14 +163,16 @@ class SqlRecords:
             if connection.execute(update(ALIASES).where(here).values(values)).rowcount == 0:
                 row = {"name": expected.name, "alias": expected.alias, **values}
                 connection.execute(insert(ALIASES).values(row))
-            self._append(connection, event, None)
+            _swap_heads(connection, heads or {})
+            self._append(connection, _naming_heads(event, heads or {}), None)
         return moved
 
     def raw(self) -> RawLedger:
         """Read everything unparsed, in one snapshot."""
         with reading(self._engine) as connection:
             events = [
-                _fields(row) for row in connection.execute(select(LEDGER).order_by(LEDGER.c.seq)).mappings()
+                event_fields(row)
+                for row in connection.execute(select(LEDGER).order_by(LEDGER.c.seq)).mappings()
             ]
             query = select(RECORDS.c.node, RECORDS.c.body).order_by(RECORDS.c.seq)
             records = {str(row[0]): str(row[1]) for row in connection.execute(query)}
@@ -199,9 +206,16 @@ def _draft(commit: Commit, ref: Ref, edges: Sequence[Edge]) -> EventDraft:
     detail: dict[str, Json] = dict(commit.event.detail)
     if edges:
         detail["edges"] = [[edge.parent, edge.child, edge.role] for edge in edges]
-    if commit.heads:
-        detail["heads"] = {key: new for key, (_, new) in commit.heads.items()}
-    return commit.event.model_copy(update={"subject": node(commit.kind, ref), "detail": detail})
+    event = commit.event.model_copy(update={"subject": node(commit.kind, ref), "detail": detail})
+    return _naming_heads(event, commit.heads)
+
+
+def _naming_heads(event: EventDraft, heads: Heads) -> EventDraft:
+    """Name the heads that move with an event in its detail, from where verification replays them."""
+    if not heads:
+        return event
+    named: Json = {key: new for key, (_, new) in heads.items()}
+    return event.model_copy(update={"detail": {**event.detail, "heads": named}})
 
 
 def _next_version(connection: Connection, kind: str, name: str) -> int:
@@ -215,26 +229,12 @@ def _first(connection: Connection, **equal: str) -> Record | None:
     for column, value in equal.items():
         query = query.where(RECORDS.c[column] == value)
     row = connection.execute(query).mappings().first()
-    return _read(row) if row else None
+    return read_record(row) if row else None
 
 
-def _read(row: RowMapping) -> Record:
-    """Parse a stored record, after checking that its bytes are those of its event, its columns its own."""
-    body = str(row["body"])
-    try:
-        if digest_bytes(body.encode()) != row["record_digest"]:
-            raise ValueError("its bytes do not hash to what its ledger event says")
-        fields = json.loads(body)
-        ref = f"{row['name']}@{row['version']}"
-        told = (f"{row['kind']}:{ref}", ref, row["fingerprint"])
-        if told != (row["node"], fields["ref"], fields["fingerprint"]):
-            raise ValueError("kind, name, version or fingerprint are not those of its content")
-        return RECORD_KINDS[row["kind"]].model_validate_json(body)
-    except ValueError as error:  # pydantic's ValidationError is one
-        raise IntegrityError(
-            f"record {row['node']} was changed in the database: {_short(error)}. "
-            "`tunewright models verify` names the first broken link; restore the registry from a backup."
-        ) from error
+def _swap_heads(connection: Connection, heads: Heads) -> None:
+    for key, (expected, new) in heads.items():
+        _swap_head(connection, key, expected, new)
 
 
 def _swap_head(connection: Connection, key: str, expected: str | None, new: str) -> None:
@@ -251,48 +251,9 @@ def _swap_head(connection: Connection, key: str, expected: str | None, new: str)
 def _alias(connection: Connection, name: str, alias: str) -> AliasState:
     query = select(ALIASES).where(ALIASES.c.name == name, ALIASES.c.alias == alias)
     row = connection.execute(query).mappings().first()
-    return _alias_state(row) if row else AliasState(name=name, alias=alias, target=None, revision=0)
+    return read_alias(row) if row else AliasState(name=name, alias=alias, target=None, revision=0)
 
 
 def _aliases(connection: Connection) -> Sequence[AliasState]:
     query = select(ALIASES).order_by(ALIASES.c.name, ALIASES.c.alias)
-    return [_alias_state(row) for row in connection.execute(query).mappings()]
-
-
-def _alias_state(row: RowMapping) -> AliasState:
-    try:
-        return AliasState.model_validate(dict(row))
-    except (ValidationError, UsageError) as error:
-        raise LedgerBroken(
-            f"alias {row['name']}/{row['alias']} was changed in the database: {_short(error)}. "
-            "Restore the registry from a backup, or replay the ledger's alias events."
-        ) from error
-
-
-def _fields(row: RowMapping) -> Mapping[str, Json]:
-    """Give an event row its JSON shape; what does not parse stays as it is, for verification to name."""
-    fields: dict[str, Json] = {key: _plain(value) for key, value in row.items()}
-    with suppress(ValueError, RecursionError):
-        fields["detail"] = json.loads(str(fields["detail"]))
-    return fields
-
-
-def _plain(value: object) -> Json:
-    return value if isinstance(value, str | int | float) or value is None else repr(value)
-
-
-def _event(fields: Mapping[str, Json], where: str) -> LedgerEvent:
-    try:
-        return LedgerEvent.model_validate(fields)
-    except ValidationError as error:
-        raise LedgerBroken(
-            f"ledger of {where}: row {fields['seq']} is no event: {_short(error)}. "
-            "`tunewright models verify` names the first broken link; restore the registry from a backup."
-        ) from error
-
-
-def _short(error: Exception) -> str:
-    if isinstance(error, ValidationError):
-        first = error.errors(include_input=False)[0]
-        return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
-    return str(error)
+    return [read_alias(row) for row in connection.execute(query).mappings()]

@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from tunewright import __version__
-from tunewright.cli import data, models, runs
+from tunewright.cli import data, feedback, keys, models, rollout, runs, serve, traces
 from tunewright.cli.common import (
     EXIT_ERROR,
     EXIT_NOT_PASSED,
@@ -42,8 +42,15 @@ cli = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 cli.add_typer(data.cli, name="data")
+cli.add_typer(feedback.cli, name="feedback")
 cli.add_typer(runs.cli, name="runs")
 cli.add_typer(models.cli, name="models")
+cli.add_typer(rollout.cli, name="rollout")
+cli.add_typer(keys.cli, name="keys")
+cli.add_typer(traces.cli, name="traces")
+
+cli.command(name="harvest")(feedback.harvest)
+cli.command(name="serve")(serve.serve)
 
 
 def main() -> None:
@@ -116,20 +123,26 @@ def init(
 @cli.command()
 def run(
     recipe: RecipeArgument,
+    wait: Annotated[bool, typer.Option("--wait", help="Follow the rollout until it is decided.")] = False,
     workspace: WorkspaceOption = None,
     data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Do everything: curate, train, evaluate, register; re-use what is made; write the report."""
+    """Do everything: curate, train, evaluate, register, start the rollout; re-use what is made.
+
+    Exit code 1 when the verdict is not pass; with --wait, also when the rollout was not promoted.
+    """
     from tunewright.pipeline.show import outcome_json, outcome_text
 
     with opened(workspace, data) as app:
         outcome, report = app.run(recipe)
+        outcome = app.follow(outcome) if wait else outcome
     if as_json:
         print_json(outcome_json(outcome))
     else:
         say(outcome_text(outcome, report))
-    if outcome.report is None or outcome.report.verdict != "pass":
+    is_stopped = wait and outcome.rollout_state is not None and outcome.rollout_state.phase != "promoted"
+    if outcome.report is None or outcome.report.verdict != "pass" or is_stopped:
         raise typer.Exit(EXIT_NOT_PASSED)
 
 

@@ -181,3 +181,40 @@ def alias(
         print_json(state.to_json())
     else:
         say(f"{state.name}/{state.alias} now points to {state.target} (revision {state.revision}).")
+
+
+@cli.command()
+def revoke(
+    model: ModelArgument, reason: ReasonOption, workspace: WorkspaceOption = None, as_json: JsonOption = False
+) -> None:
+    """Take a model out of use for good: it is never served or pointed to again. Ends its live rollout."""
+    with opened(workspace) as app:
+        found = app.models.revoke(model, reason)
+    ref, ended = found.model.ref, found.ended
+    if as_json:
+        rollout = str(ended.rollout) if ended else None
+        print_json({"model": str(ref), "aliases": list(found.aliases), "rolled_back": rollout})
+        return
+    say(f"Revoked {ref}. It is never loaded again.")
+    if ended:
+        say(f"Rollout {ended.rollout} was rolled back.")
+    for alias in found.aliases:
+        say(
+            f"{ref.name}/{alias} still points to it. Move it: "
+            f'tunewright models alias {ref.name} {alias} --back --reason "..."'
+        )
+
+
+@cli.command()
+def sweep(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
+    """Remove stored bytes that no record names and that are older than a day, as a crash leaves them."""
+    with opened(workspace) as app:
+        found = app.models.sweep()
+    if as_json:
+        counts = {"young": found.num_young, "referenced": found.num_referenced, "scratch": found.num_scratch}
+        print_json({"removed": list(found.removed), **counts})
+        return
+    say(
+        f"Removed {len(found.removed)} orphan blobs and {found.num_scratch} temporary files; "
+        f"{found.num_referenced} blobs are in use, {found.num_young} orphans are younger than a day."
+    )

@@ -1,24 +1,29 @@
 """Compile a tokenizer's own chat template into a pure function of messages; holds no tokenizer.
 
-Behaves as transformers does (sandboxed Jinja, trimmed blocks, same filters and globals) but for one thing:
-`strftime_now` returns a fixed day, so that trainer, gate and engine render equal text on different days.
+Behaves as transformers does (sandboxed Jinja, trimmed blocks, same filters and globals) but for two things:
+`strftime_now` returns a fixed day, so that trainer, gate and engine render equal text on different days; and
+a template that spends more than laying out messages takes is stopped (see `template_guard`).
 """
 
 import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Never
+from typing import Never
 
 from jinja2 import Template, TemplateError, nodes
 from jinja2.ext import Extension
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from tunewright.core.template_guard import compile_guarded, make_environment, render_guarded
 from tunewright.errors import BaseIncomplete, TemplateMismatch
 from tunewright.values import Json
 
 TEMPLATE_DAY = datetime(2024, 7, 26, tzinfo=UTC)
 """What `strftime_now` formats: the day that the Llama 3 templates name when they are given none."""
+
+MAX_SOURCE_CHARACTERS = 2**18
+"""The longest templates that models are published with have a twentieth of it."""
 
 
 class _Generation(Extension):
@@ -83,25 +88,30 @@ def compile_chat_template(
     Raises:
         BaseIncomplete: the text is not a template.
     """
-    environment = ImmutableSandboxedEnvironment(
+    if len(source) > MAX_SOURCE_CHARACTERS:
+        raise BaseIncomplete(
+            f"the chat template has {len(source):,} characters; expected at most {MAX_SOURCE_CHARACTERS:,}"
+        )
+    plain = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, "jinja2.ext.loopcontrols"]
     )
-    environment.filters["tojson"] = _tojson
+    plain.filters["tojson"] = _tojson
     try:
-        template = environment.from_string(source)
-    except TemplateError as error:
+        template = compile_guarded(make_environment(plain), source)
+    except (TemplateError, SyntaxError, RecursionError, MemoryError) as error:  # the last: nested too deep
         raise BaseIncomplete(
             f"the chat template is not a Jinja template: {error}; expected the base's own chat_template.jinja"
         ) from error
     return lambda messages, add_generation_prompt: _render(
         template,
         {**special_tokens, "messages": messages, "add_generation_prompt": add_generation_prompt},
+        sum(len(text) for message in messages for text in message.values()),
     )
 
 
-def _render(template: Template, variables: Mapping[str, Any]) -> str:  # Any: whatever Jinja accepts
+def _render(template: Template, variables: Mapping[str, object], num_characters: int) -> str:
     try:
-        return template.render({**_GLOBALS, **variables})
+        return render_guarded(template, {**_GLOBALS, **variables}, num_characters)
     except _TEMPLATE_ERRORS as error:
         raise TemplateMismatch(
             f"the base's chat template refused the messages: {error}; expected roles in an order that it "

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, NoReturn, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from tunewright.core.json_bounds import refuse_wide_objects
 from tunewright.errors import RequestRefused
 from tunewright.values import Json
 
@@ -39,7 +40,7 @@ class _TextPart(_Strict):
 
 class _Turn(_Strict):
     role: Literal["system", "user", "assistant"]
-    content: str | Annotated[list[_TextPart], Field(max_length=MAX_MESSAGES)]
+    content: str | Annotated[list[_TextPart], Field(max_length=MAX_MESSAGES, fail_fast=True)]
 
     def plain(self) -> dict[str, str]:
         """Join the parts of the content."""
@@ -58,8 +59,9 @@ class _TextFormat(_Strict):
 
 _Stop = Annotated[str, Field(min_length=1, max_length=MAX_STOP_CHARACTERS)]
 _TokenId = Annotated[int, Field(ge=0, lt=2**31)]
+_TokenIds = Annotated[list[_TokenId], Field(min_length=1, fail_fast=True)]
 _TokensAsked = Annotated[int, Field(ge=1, le=MAX_TOKENS_ASKED)]
-_Turns = Annotated[list[_Turn], Field(min_length=1, max_length=MAX_MESSAGES)]
+_Turns = Annotated[list[_Turn], Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True)]
 
 
 class _Generating(_Strict):
@@ -70,7 +72,7 @@ class _Generating(_Strict):
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] = 1
     seed: Annotated[int, Field(ge=-MAX_SEED, le=MAX_SEED)] | None = None
-    stop: _Stop | Annotated[list[_Stop], Field(max_length=MAX_STOPS)] | None = None
+    stop: _Stop | Annotated[list[_Stop], Field(max_length=MAX_STOPS, fail_fast=True)] | None = None
     stream: bool | None = None
     stream_options: _StreamOptions | None = None
     user: Annotated[str, Field(max_length=256)] | None = None
@@ -106,11 +108,9 @@ class _Chat(_Generating):
 class _Text(_Generating):
     prompt: (
         str
-        | Annotated[list[str], Field(min_length=1, max_length=MAX_PROMPTS)]
-        | Annotated[list[_TokenId], Field(min_length=1)]
-        | Annotated[
-            list[Annotated[list[_TokenId], Field(min_length=1)]], Field(min_length=1, max_length=MAX_PROMPTS)
-        ]
+        | Annotated[list[str], Field(min_length=1, max_length=MAX_PROMPTS, fail_fast=True)]
+        | _TokenIds
+        | Annotated[list[_TokenIds], Field(min_length=1, max_length=MAX_PROMPTS, fail_fast=True)]
     )
     max_tokens: Annotated[int, Field(ge=0, le=MAX_TOKENS_ASKED)] | None = None
     echo: bool = False
@@ -246,6 +246,7 @@ def _read(shape: type[_Body], body: bytes) -> _Body:
             f"the body has {len(body)} bytes; expected at most {MAX_BODY_BYTES}", 413, "body_too_large"
         )
     try:
+        refuse_wide_objects(body)
         return shape.model_validate_json(body)
     except ValidationError as error:
         _refuse(shape, error)

@@ -71,6 +71,8 @@ class Scorer:
     """Can this reference be scored at all?"""
     resolve: Callable[[Record, Sequence[Example]], Record]
     """Fill in settings that depend on the rows, such as the list of labels."""
+    scores_alone: Callable[[Record], bool] | None
+    """Can an answer be scored without a reference, with these settings? None: with none."""
 
 
 SCORERS: dict[str, Scorer] = {}
@@ -88,6 +90,11 @@ class Traits:
     is_share: bool = True
 
 
+def always(settings: Record) -> bool:
+    """Say that a scorer needs no reference, whatever its settings; for `scores_alone`."""
+    return True
+
+
 def scorer(
     traits: Traits,
     settings: type[Settings],
@@ -95,6 +102,7 @@ def scorer(
     combine: Callable[[Settings], Combine] | None = None,
     usable: Callable[[Example, Settings], bool] | None = None,
     resolve: Callable[[Settings, Sequence[Example]], Settings] | None = None,
+    scores_alone: Callable[[Settings], bool] | None = None,
 ) -> Callable[[Callable[[Answer, Example, Settings], Result]], Callable[[Answer, Example, Settings], Result]]:
     """Register a function under its own name; the arguments are the fields of Scorer.
 
@@ -126,6 +134,7 @@ def scorer(
             combine=cast(Callable[[Record], Combine] | None, combine),
             usable=cast(Callable[[Example, Record], bool], usable or _every_reference),
             resolve=cast(Callable[[Record, Sequence[Example]], Record], resolve or _as_given),
+            scores_alone=cast(Callable[[Record], bool] | None, scores_alone),
         )
         return function
 

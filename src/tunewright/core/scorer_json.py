@@ -18,7 +18,7 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError
 from pydantic import Field, field_validator
 
-from tunewright.core.scorer_base import Answer, Traits, scorer
+from tunewright.core.scorer_base import Answer, Traits, always, scorer
 from tunewright.core.scorer_text import bag_f1
 from tunewright.records import Example, Record
 from tunewright.values import Json
@@ -145,13 +145,13 @@ def _is_json(example: Example, settings: JsonSettings) -> bool:
     return parse_json(example.answer) is not None
 
 
-@scorer(Traits("binary"), JsonSettings)
+@scorer(Traits("binary"), JsonSettings, scores_alone=always)
 def json_valid(answer: Answer, example: Example, settings: JsonSettings) -> bool:
     """The answer is JSON."""
     return parse_json(answer.text, extract=settings.extract) is not None
 
 
-@scorer(Traits("binary"), JsonSchemaSettings)
+@scorer(Traits("binary"), JsonSchemaSettings, scores_alone=always)
 def json_schema(answer: Answer, example: Example, settings: JsonSchemaSettings) -> bool:
     """The answer is JSON that fits a schema."""
     given = parse_json(answer.text, extract=settings.extract)

@@ -5,7 +5,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from tunewright.core.scorer_base import Answer, NoSettings, Traits, Value, scorer
+from tunewright.core.scorer_base import Answer, NoSettings, Traits, Value, always, scorer
 from tunewright.records import Example
 
 
@@ -27,7 +27,7 @@ def perplexity(answer: Answer, example: Example, settings: NoSettings) -> Value 
     return answer.nll, float(answer.num_reference_tokens)
 
 
-@scorer(Traits("binary"), NoSettings)
+@scorer(Traits("binary"), NoSettings, scores_alone=always)
 def stop_rate(answer: Answer, example: Example, settings: NoSettings) -> bool | None:
     """The model ended its answer by itself instead of running into the limit."""
     return None if answer.finish_reason is None else answer.finish_reason == "stop"

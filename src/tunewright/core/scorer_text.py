@@ -7,7 +7,7 @@ from collections import Counter
 
 from pydantic import Field, field_validator
 
-from tunewright.core.scorer_base import Answer, NoSettings, TextForm, Traits, scorer
+from tunewright.core.scorer_base import Answer, NoSettings, TextForm, Traits, always, scorer
 from tunewright.records import Example, Record
 
 _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
@@ -108,7 +108,11 @@ def normalised_match(answer: Answer, example: Example, settings: NoSettings) -> 
     return normalise(answer.text) == normalise(example.answer)
 
 
-@scorer(Traits("binary"), ContainsSettings)
+def _has_text(settings: ContainsSettings) -> bool:
+    return settings.text is not None
+
+
+@scorer(Traits("binary"), ContainsSettings, scores_alone=_has_text)
 def contains(answer: Answer, example: Example, settings: ContainsSettings) -> bool:
     """The answer holds the reference, or a fixed text."""
     wanted = settings.text if settings.text is not None else example.answer
@@ -117,7 +121,7 @@ def contains(answer: Answer, example: Example, settings: ContainsSettings) -> bo
     )
 
 
-@scorer(Traits("binary"), RegexSettings)
+@scorer(Traits("binary"), RegexSettings, scores_alone=always)
 def regex(answer: Answer, example: Example, settings: RegexSettings) -> bool:
     """The answer, without white space at both ends, matches a pattern."""
     pattern = re.compile(settings.pattern, re.IGNORECASE if settings.ignore_case else 0)

@@ -3,10 +3,12 @@
 import difflib
 from collections.abc import Iterable, Iterator, Sequence
 
+from tunewright.core.live_scoring import compile_live
 from tunewright.core.scorers import SCORERS, check_scorer
 from tunewright.curate.pii import make_scanner
 from tunewright.errors import RecipeError
 from tunewright.recipe import GateSection, Recipe
+from tunewright.records import LiveScorer
 
 Mistake = tuple[tuple[str | int, ...], str]
 """Where in the recipe, and what is wrong in words."""
@@ -21,6 +23,7 @@ def find_mistakes(recipe: Recipe) -> list[Mistake]:
         *_suites(recipe.gate),
         *_requirements(recipe.gate),
         *_slices(recipe),
+        *_live_scorers(recipe),
     ]
 
 
@@ -119,6 +122,18 @@ def _slices(recipe: Recipe) -> Iterator[Mistake]:
     for i, name in enumerate(recipe.gate.required_slices):
         if name not in known:
             yield ("gate", "required_slices", i), _unknown("slice", name, known)
+
+
+def _live_scorers(recipe: Recipe) -> Iterator[Mistake]:
+    """Find rules of live traffic that nothing answers to, or that would need a reference answer."""
+    given = recipe.deploy.live_scorers
+    live = [LiveScorer(kind=one.kind, name=one.metric, settings=one.settings) for one in given]
+    for i in range(len(live)):
+        try:
+            compile_live(live[: i + 1])
+        except RecipeError as error:
+            yield ("deploy", "live_scorers", i), str(error)
+            return
 
 
 def _unknown(kind: str, name: str, known: Sequence[str]) -> str:

@@ -13,7 +13,7 @@ from jinja2 import Environment, PackageLoader, Template, select_autoescape
 
 from tunewright.pipeline.flow import Outcome
 from tunewright.pipeline.plots import IntervalRow, Series, bar_chart, interval_chart, line_chart
-from tunewright.records import Check, DatasetVersion, EvalReport, ModelVersion, TrainingRun
+from tunewright.records import Check, DatasetVersion, EvalReport, TrainingRun
 from tunewright.values import Json
 
 
@@ -85,7 +85,7 @@ def _lead(outcome: Outcome) -> str:
     words = f"{dataset.rows_in:,} rows came in, {dataset.rows_kept:,} were kept, {held_out:,} are held out."
     if outcome.report is not None:
         words += f" This is look {outcome.report.look} at the held-out set."
-    return words
+    return f"{words} {outcome.next}".rstrip()
 
 
 def dataset_section(dataset: DatasetVersion) -> Section:
@@ -202,6 +202,9 @@ def facts_section(report: EvalReport) -> list[Section]:
 def lineage_section(outcome: Outcome) -> Section:
     """References, digests, and what to type next."""
     rows = [["dataset", str(outcome.dataset.ref), outcome.dataset.digest]]
+    if outcome.rollout is not None:
+        pair = f"{outcome.rollout.candidate} against {outcome.rollout.incumbent}"
+        rows.append([f"rollout of {pair}", str(outcome.rollout.ref), outcome.rollout.candidate_digest])
     if outcome.run is not None:
         rows.append(["candidate", str(outcome.run.ref), outcome.run.candidate])
         rows.append(["base", outcome.run.base.name, outcome.run.base.digest])
@@ -211,19 +214,23 @@ def lineage_section(outcome: Outcome) -> Section:
         "Lineage",
         [
             Block("table", columns=("what", "reference", "digest"), rows=rows),
-            Block("code", items=_next_commands(outcome.model, outcome.dataset)),
+            Block("code", items=_next_commands(outcome)),
         ],
     )
 
 
-def _next_commands(model: ModelVersion | None, dataset: DatasetVersion) -> list[str]:
-    commands = [f"tunewright data rejects {dataset.ref}"]
+def _next_commands(outcome: Outcome) -> list[str]:
+    model = outcome.model
+    commands = [f"tunewright data rejects {outcome.dataset.ref}"]
     if model is not None:
         commands += [
             f"tunewright models explain {model.ref}",
             f"tunewright models verify {model.ref}",
             f"tunewright try {model.ref}",
+            "tunewright serve",
         ]
+    if outcome.rollout is not None:
+        commands.append(f"tunewright rollout status {outcome.rollout.ref.name}")
     return commands
 
 

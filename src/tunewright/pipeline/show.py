@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tunewright.pipeline.flow import Outcome
+from tunewright.pipeline.show_rollout import rollout_json
 from tunewright.records import Check, DatasetVersion, EvalReport, ModelVersion, TrainingRun
 from tunewright.train.curves import sparkline
 from tunewright.values import Json
@@ -21,7 +22,10 @@ def outcome_json(outcome: Outcome) -> dict[str, Json]:
         if report
         else None,
         "model": str(outcome.model.ref) if outcome.model else None,
-        "rollout": None,
+        "rollout": rollout_json(outcome.rollout, outcome.rollout_state)
+        if outcome.rollout and outcome.rollout_state
+        else None,
+        "next": outcome.next or None,
     }
 
 
@@ -56,8 +60,7 @@ def outcome_text(outcome: Outcome, report_path: Path | None) -> str:
 
 def _ending(outcome: Outcome) -> str:
     if outcome.model:
-        alias = " and is the champion" if outcome.model.report.get("champion") else ""
-        return f"Registered {outcome.model.ref} ({outcome.model.semantic_version}){alias}."
+        return f"Registered {outcome.model.ref} ({outcome.model.semantic_version}). {outcome.next}".rstrip()
     if outcome.report:
         return (
             f"Not registered. Mend the data or the recipe and run again, or take responsibility:\n"

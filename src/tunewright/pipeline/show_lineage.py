@@ -62,6 +62,10 @@ def row_text(row: str, uses: Sequence[RowUse]) -> str:
     for use in uses:
         places = ", ".join(f"{path}:{line}" for _, path, line in use.line.sources)
         lines.append(f"  dataset {use.dataset}: {use.line.split.replace('_', '-')}, from {places}")
+        lines += [
+            f"    from production: feedback {one.feedback} on trace {one.trace}, harvested in {one.harvest}"
+            for one in use.origins
+        ]
         lines += [f"    trained on by run {run}" for run in use.runs]
         lines += [f"    in model {model}" for model in use.models]
         lines += [f"    judged on by evaluation {report}" for report in use.judged]
@@ -80,6 +84,10 @@ def row_json(uses: Sequence[RowUse]) -> list[Json]:
             "runs": [str(run) for run in use.runs],
             "models": [str(model) for model in use.models],
             "evaluations": [str(report) for report in use.judged],
+            "origins": [
+                {"harvest": str(one.harvest), "trace": one.trace, "feedback": one.feedback}
+                for one in use.origins
+            ],
         }
         for use in uses
     ]

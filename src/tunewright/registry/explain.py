@@ -13,8 +13,8 @@ from pydantic import TypeAdapter, ValidationError
 from tunewright.core.references import get_record, list_records
 from tunewright.errors import BlobCorrupt, UnknownReference, UsageError
 from tunewright.ports import Blobs, Records
-from tunewright.records import DatasetVersion, EvalReport, ModelVersion, TrainingRun
-from tunewright.values import Digest, Ref
+from tunewright.records import DatasetVersion, EvalReport, Harvest, ModelVersion, TrainingRun
+from tunewright.values import Digest, Ref, node
 
 FileDigest = Callable[[str], Digest | None]
 """Path as the recipe names it -> SHA-256 of the file now, None when there is no such file."""
@@ -61,6 +61,15 @@ class ModelExplanation:
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """What was said in production that a row came from."""
+
+    harvest: Ref
+    trace: str
+    feedback: str
+
+
+@dataclass(frozen=True, slots=True)
 class RowUse:
     """What one dataset version did with a row, and which models saw it."""
 
@@ -72,6 +81,8 @@ class RowUse:
     """Registered models of these runs."""
     judged: tuple[Ref, ...]
     """Evaluations that judged on it, when it is held out."""
+    origins: tuple[Origin, ...] = ()
+    """Feedback it was harvested from, when it came from production."""
 
 
 def explain_model(ref: Ref, records: Records, blobs: Blobs, file_digest: FileDigest) -> ModelExplanation:
@@ -207,7 +218,27 @@ def _use(dataset: DatasetVersion, line: RowLine, records: Records, blobs: Blobs)
     models = tuple(model.ref for model in list_records(records, ModelVersion) if model.run in trained)
     reports = list_records(records, EvalReport) if line.split == "held_out" else []
     judged = tuple(report.ref for report in reports if report.dataset == dataset.ref)
-    return RowUse(dataset.ref, line, trained, models, judged)
+    return RowUse(dataset.ref, line, trained, models, judged, tuple(_origins(line, records, blobs)))
+
+
+def _origins(line: RowLine, records: Records, blobs: Blobs) -> Iterator[Origin]:
+    """Walk from the lines of harvested files to the feedback and traces behind them."""
+    for digest, _, number in line.sources:
+        for edge in records.parents(node("source", digest)):
+            kind, _, name = edge.parent.partition(":")
+            if kind == "harvest":
+                yield _origin(get_record(records, Harvest, Ref.parse(name)), number, blobs)
+
+
+def _origin(harvest: Harvest, number: int, blobs: Blobs) -> Origin:
+    try:
+        fields = json.loads(blobs.get(harvest.blob).splitlines()[number - 1])
+        return Origin(harvest.ref, str(fields["trace"]), str(fields["feedback"]))
+    except (ValueError, IndexError, KeyError, TypeError) as error:
+        raise BlobCorrupt(
+            f"line {number} of harvest {harvest.ref} is not {{trace, feedback, ...}}: {error}. "
+            "Run `tunewright models verify`."
+        ) from error
 
 
 def _trained_rows(run: TrainingRun, blobs: Blobs) -> list[str]:

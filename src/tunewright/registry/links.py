@@ -13,6 +13,7 @@ from tunewright.records import (
     AliasState,
     DatasetVersion,
     EvalReport,
+    Harvest,
     LedgerEvent,
     ModelVersion,
     Record,
@@ -100,6 +101,8 @@ def named_blobs(record: Record) -> list[BlobUse]:
             return [BlobUse("items", record.items), BlobUse("candidate", record.candidate, is_tree=True)]
         case ModelVersion():
             return [BlobUse("adapter", record.adapter, is_tree=True)]
+        case Harvest():
+            return [BlobUse("rows", record.blob)]
         case _:
             return []
 

@@ -1,10 +1,8 @@
 """The one way to a model's bytes: signature, revocations, manifest and every file are checked first."""
 
-from collections.abc import Mapping
-from pathlib import PurePosixPath
 
 from tunewright.core.ledger import REVOKE_EVENT
-from tunewright.errors import BlobCorrupt, ModelRevoked
+from tunewright.errors import ModelRevoked
 from tunewright.ports import Ports, Records, Signer
 from tunewright.records import ModelVersion
 from tunewright.trees import get_tree
@@ -47,18 +45,4 @@ def load_verified(model: ModelVersion, ports: Ports) -> dict[str, bytes]:
             f"model {model.ref} is {reason}; expected a model in use. Roll back to another version, or "
             "train anew."
         )
-    files = get_tree(ports.blobs, model.adapter)
-    refuse_unsafe_names(files, model.adapter)
-    return files
-
-
-def refuse_unsafe_names(files: Mapping[str, object], tree: Digest) -> None:
-    """Raise BlobCorrupt for a manifest that names a file outside its own folder."""
-    for name in files:
-        path = PurePosixPath(name)
-        plain = name == str(path) and not path.is_absolute() and ".." not in path.parts
-        if not plain or "\\" in name or "\0" in name or name == ".":
-            raise BlobCorrupt(
-                f"manifest {tree} names a file {name!r}; expected plain names inside the folder. "
-                "Do not load it; train the model again."
-            )
+    return get_tree(ports.blobs, model.adapter)

@@ -8,7 +8,6 @@ from tunewright.core.rows import load_split
 from tunewright.errors import BaseChanged, EngineFailed, IndistinguishableFromBase, TemplateMismatch
 from tunewright.ports import BaseFiles, Engine, GenerateRequest, Ports
 from tunewright.records import DatasetVersion, Example, Probe, TrainingRun
-from tunewright.registry.load import refuse_unsafe_names
 from tunewright.registry.probes import NUM_PROMPTS, NUM_TOKENS, Answer, tells_from_base
 from tunewright.trees import get_tree, write_tree
 from tunewright.values import Digest
@@ -32,7 +31,6 @@ def record_probes(run: TrainingRun, dataset: DatasetVersion, ports: Ports) -> tu
         )
     prompts = choose_prompts(load_split(dataset, "train", ports.blobs))
     files = get_tree(ports.blobs, run.candidate)
-    refuse_unsafe_names(files, run.candidate)
     with ports.engines.start(base.folder) as engine:
         plain = [ask(engine, prompt, "base") for prompt in prompts]
         tuned = [] if run.method == "full" else _ask_adapter(engine, run.candidate, files, prompts)

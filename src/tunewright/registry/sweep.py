@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from tunewright.errors import IntegrityError
 from tunewright.ports import Blobs, Records
@@ -18,6 +18,7 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 _HEADS = ("vault",)
 
 
+@runtime_checkable
 class SweepableBlobs(Blobs, Protocol):
     """What a blob store must offer to be swept."""
 

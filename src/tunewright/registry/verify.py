@@ -20,7 +20,8 @@ from tunewright.registry.links import (
     named_records,
     read_record,
 )
-from tunewright.registry.load import check_signature, refuse_unsafe_names
+from tunewright.registry.load import check_signature
+from tunewright.trees import refuse_unsafe_names
 from tunewright.values import Digest, Json, Ref, node
 
 _CANNOT = (

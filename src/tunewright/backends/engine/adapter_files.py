@@ -10,6 +10,7 @@ import os
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from tunewright.errors import AdapterRefused, BlobCorrupt
@@ -25,6 +26,14 @@ MAX_TENSORS = 100_000
 MAX_RANK = 4096
 
 _CODE_SUFFIXES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy", ".npz", ".py", ".so")
+_CODE_STARTS = (
+    *(bytes([0x80, protocol]) for protocol in range(2, 6)),
+    b"PK\x03\x04",
+    b"\x93NUMPY",
+    b"\x7fELF",
+)
+"""How pickles, zip archives (what torch saves), arrays that may hold pickles, and libraries begin."""
+
 _USED = {"peft_type", "r", "lora_alpha", "use_rslora", "bias", "init_lora_weights"}
 _HARMLESS = {
     "auto_mapping",
@@ -80,16 +89,18 @@ def read_adapter(folder: Path, digest: str) -> dict[str, bytes]:
 
 def _read_folder(folder: Path) -> dict[str, bytes]:
     try:
-        names = sorted(entry.name for entry in os.scandir(folder))
+        with os.scandir(folder) as entries:
+            names = sorted(entry.name for entry in islice(entries, MAX_FILES + 1))
         if len(names) > MAX_FILES:
-            raise AdapterRefused(f"{folder} has {len(names)} files; expected at most {MAX_FILES}")
+            raise AdapterRefused(f"{folder} has more than {MAX_FILES} files; expected at most so many")
         files: dict[str, bytes] = {}
         for name in names:
             files[name] = _read_file(folder / name, MAX_ADAPTER_BYTES - sum(map(len, files.values())))
         return files
-    except OSError as error:
+    except (OSError, ValueError) as error:  # the latter: a NUL in the folder's name
         raise AdapterRefused(
-            f"the adapter folder {folder} cannot be read: {error}; expected a folder of plain files, no links"
+            f"the adapter folder {str(folder)!r:.300} cannot be read: {error}; expected a folder of plain "
+            "files, no links"
         ) from error
 
 
@@ -100,13 +111,22 @@ def _read_file(path: Path, room_bytes: int) -> bytes:
             f"adapter file {path.name!r} may hold code; expected safetensors only. Convert it first."
         )
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise AdapterRefused(f"adapter file {path.name!r} is not a plain file")
         if status.st_size > room_bytes:
             raise AdapterRefused(f"the adapter has more than {MAX_ADAPTER_BYTES} bytes")
-        return file.read(room_bytes)
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            data = file.read(room_bytes)
+    finally:
+        os.close(descriptor)
+    if path.name != WEIGHTS_FILE and data.startswith(_CODE_STARTS):
+        raise AdapterRefused(
+            f"adapter file {path.name!r} is a pickle or an archive, whatever its name says, and may hold "
+            "code; expected safetensors and text only. Convert it first."
+        )
+    return data
 
 
 def parse_settings(data: bytes) -> LoraSettings:

@@ -1,7 +1,6 @@
 """A running engine as the stages see it: synchronous calls, many requests at once underneath."""
 
 import asyncio
-import os
 import shutil
 import tempfile
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -13,6 +12,7 @@ import aiohttp
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from tunewright.backends.engine.handover import write_adapter
 from tunewright.errors import BaseMismatch, EngineFailed
 from tunewright.ports import GenerateRequest, Generation
 from tunewright.values import Digest, Json
@@ -111,6 +111,7 @@ class EngineClient:
         *,
         max_in_flight: int = MAX_IN_FLIGHT,
         diagnose: Callable[[], str] = _nothing,
+        scratch: Path | None = None,
     ) -> None:
         """Remember where the engine is; nothing is sent.
 
@@ -119,6 +120,7 @@ class EngineClient:
             token: the bearer token.
             max_in_flight: requests sent before the first of them is answered.
             diagnose: says what is known of the engine's process, for error messages.
+            scratch: a folder that somebody removes even if this process is killed; adapter files go there.
         """
         self.url = url
         self.token = token
@@ -127,6 +129,7 @@ class EngineClient:
         self._headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
         self._max_in_flight = max_in_flight
         self._diagnose = diagnose
+        self._scratch = scratch
 
     def __enter__(self) -> Self:
         return self
@@ -177,18 +180,8 @@ class EngineClient:
     def _materialise(self, digest: Digest, files: Mapping[str, bytes]) -> Path:
         """Write an adapter into a folder that only this user can read, and that ends with this client."""
         if self.adapter_folder is None:
-            self.adapter_folder = Path(tempfile.mkdtemp(prefix="tunewright-adapters-"))
-        folder = self.adapter_folder / digest
-        folder.mkdir(mode=0o700, exist_ok=True)
-        for name, data in files.items():
-            if name in ("", ".", "..") or Path(name).name != name or "\0" in name:
-                raise EngineFailed(
-                    f"adapter {digest} has a file named {name!r:.100}; expected plain file names"
-                )
-            descriptor = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(data)
-        return folder
+            self.adapter_folder = Path(tempfile.mkdtemp(prefix="tunewright-adapters-", dir=self._scratch))
+        return write_adapter(self.adapter_folder, digest, files)
 
     def _ask(self, path: str, body: dict[str, Json], shape: type[_Reply]) -> _Reply:
         return self._many([lambda post: post(path, body, shape)], _ignore)[0]

@@ -71,7 +71,8 @@ class LocalEngines:
             try:
                 port = self._wait_ready(process, log)
                 diagnose = lambda: _last_words(process, log)  # noqa: E731  (a closure over this process)
-                with EngineClient(f"http://127.0.0.1:{port}", token, diagnose=diagnose) as client:
+                url = f"http://127.0.0.1:{port}"
+                with EngineClient(url, token, diagnose=diagnose, scratch=Path(folder)) as client:
                     yield client
             finally:
                 _stop(process)
@@ -84,6 +85,7 @@ class LocalEngines:
             "--dtype": self._dtype,
             "--max-rows": str(self._max_rows),
             "--parent": str(os.getpid()),
+            "--scratch": str(folder),
         }
         with log.open("wb") as stderr:
             return subprocess.Popen(

@@ -17,7 +17,6 @@ from tunewright.backends.engine.backbone_llama import backbone_of
 from tunewright.backends.engine.decoder import BatchDecoder
 from tunewright.backends.engine.service import ServedBase
 from tunewright.core.tokens import ChatTokenizer
-from tunewright.errors import BaseIncomplete
 
 PROOF_TOKENS = 24
 """Length of the row that the engine's arithmetic is proven on."""
@@ -52,11 +51,6 @@ def load_base(
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     files = LocalBases(hub_cache=folder).resolve(str(folder.absolute()))
-    if "auto_map" in files.config:
-        raise BaseIncomplete(
-            f"{folder}: config.json has auto_map, so the model brings code of its own; expected an "
-            "architecture that transformers knows"
-        )
     with torch.inference_mode():
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False, use_safetensors=True, dtype=_DTYPES[dtype]

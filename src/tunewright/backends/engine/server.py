@@ -10,6 +10,7 @@ import hmac
 import json
 import os
 import secrets
+import shutil
 import signal
 import sys
 from collections.abc import Awaitable, Callable
@@ -165,12 +166,19 @@ def main() -> None:
     """Load the base, listen, say so, and serve until told to stop."""
     options = _options()
     if options.parent:
-        call_when_orphaned(options.parent, lambda: os._exit(0))
+        call_when_orphaned(options.parent, lambda: _leave(options.scratch))
     token = os.environ.pop(TOKEN_VARIABLE, None)
     try:
         sys.exit(asyncio.run(_serve(options, token)))
     except (TunewrightError, OSError, ValueError) as error:  # what a wrong base or port raises
         sys.exit(f"{type(error).__name__}: {error}")
+
+
+def _leave(scratch: Path | None) -> None:
+    """End at once; take along what whoever started us can no longer clear away. Safe to call twice."""
+    if scratch is not None:
+        shutil.rmtree(scratch, ignore_errors=True)
+    os._exit(0)
 
 
 def _options() -> argparse.Namespace:
@@ -182,6 +190,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--max-rows", type=int, default=32, help="answers decoded at once")
     parser.add_argument("--cache-mb", type=int, default=1024, help="memory for keys and values")
     parser.add_argument("--parent", type=int, default=0, help="process id of whoever ends with us; 0: nobody")
+    parser.add_argument("--scratch", type=Path, help="folder to remove when --parent is gone")
     return parser.parse_args()
 
 
