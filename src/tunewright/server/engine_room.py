@@ -54,6 +54,38 @@ class Running:
     hold: AbstractContextManager[Engine]
 
 
+class Deaths:
+    """How engines ended lately."""
+
+    def __init__(self) -> None:
+        self._recent: deque[tuple[float, str]] = deque(maxlen=UNSTABLE_DEATHS)
+
+    def note(self, words: str) -> None:
+        """Remember an end and its last words."""
+        self._recent.append((time.monotonic(), words[-MAX_WORDS_CHARACTERS:]))
+        logger.error("the engine ended: %s", words[-MAX_WORDS_CHARACTERS:])
+
+    def words(self) -> str:
+        """Say why there is no engine now."""
+        recent = self._lately()
+        if len(recent) >= UNSTABLE_DEATHS:
+            return (
+                f"the engine ended {len(recent)} times within {UNSTABLE_WITHIN_S:g} s; it is started again "
+                f"from time to time. {recent[-1]}"
+            )
+        return "the engine is restarting" + (f": {recent[-1]}" if recent else "")
+
+    def pause_s(self, timing: Timing) -> float:
+        """No pause after a single death, longer ones while it keeps dying."""
+        num_recent = len(self._lately())
+        if num_recent <= 1:
+            return 0.0
+        return min(timing.first_pause_s * 2 ** (num_recent - 2), timing.max_pause_s)
+
+    def _lately(self) -> list[str]:
+        return [words for at_s, words in self._recent if time.monotonic() - at_s < UNSTABLE_WITHIN_S]
+
+
 Refill = Callable[[Running], Awaitable[None]]
 """Loads and probes the adapters of an engine just started. Raises EngineFailed."""
 
@@ -74,7 +106,7 @@ class EngineRoom:
         self._look = asyncio.Event()
         self._silences = 0
         self._is_stopping = False
-        self._deaths: deque[tuple[float, str]] = deque(maxlen=UNSTABLE_DEATHS)
+        self._deaths = Deaths()
         self.num_restarts = 0
 
     @property
@@ -85,19 +117,12 @@ class EngineRoom:
     @property
     def problem(self) -> str | None:
         """Why no request can be answered now; None while an engine runs."""
-        if self.running is not None:
-            return None
-        recent = [words for at_s, words in self._deaths if time.monotonic() - at_s < UNSTABLE_WITHIN_S]
-        if len(recent) >= UNSTABLE_DEATHS:
-            return (
-                f"the engine ended {len(recent)} times within {UNSTABLE_WITHIN_S:g} s; it is started again "
-                f"from time to time. {recent[-1]}"
-            )
-        return "the engine is restarting" + (f": {recent[-1]}" if recent else "")
+        return None if self.running is not None else self._deaths.words()
 
     async def start(self) -> None:
         """Start the first engine. Raises EngineFailed."""
-        self._publish(await self._launch())
+        self._running = await self._launch()
+        self._trusted.set()
 
     async def watch(self) -> None:
         """Look after the engine until `stop`; run this as a task."""
@@ -117,7 +142,7 @@ class EngineRoom:
         running, self._running = self._running, None
         self._trusted.clear()
         if running is not None:
-            await self._leave(running)
+            await _leave(running)
 
     def ask_to_stop(self) -> None:
         """Make `watch` end."""
@@ -162,21 +187,17 @@ class EngineRoom:
         dead, self._running = self._running, None
         if dead is not None:
             words = await asyncio.to_thread(last_words, dead.engine)
-            self._note_death(words)
-            await self._leave(dead)
-        await asyncio.sleep(self._pause_s())
+            self._deaths.note(words)
+            await _leave(dead)
+        await asyncio.sleep(self._deaths.pause_s(self._timing))
         try:
-            running = await self._launch()
+            self._running = await self._launch()
         except (EngineFailed, BaseModelError) as error:
-            self._note_death(str(error))
+            self._deaths.note(str(error))
             return
         self.num_restarts += 1
-        self._publish(running)
-        logger.info("restarted the engine, number %d", self.num_restarts)
-
-    def _publish(self, running: Running) -> None:
-        self._running = running
         self._trusted.set()
+        logger.info("restarted the engine, number %d", self.num_restarts)
 
     async def _launch(self) -> Running:
         hold = self._engines.start(self._base)
@@ -187,23 +208,13 @@ class EngineRoom:
         try:
             await self._refill(running)
         except EngineFailed:
-            await self._leave(running)
+            await _leave(running)
             raise
         return running
 
-    async def _leave(self, running: Running) -> None:
-        await asyncio.to_thread(running.hold.__exit__, None, None, None)
 
-    def _note_death(self, words: str) -> None:
-        self._deaths.append((time.monotonic(), words[-MAX_WORDS_CHARACTERS:]))
-        logger.error("the engine ended: %s", words[-MAX_WORDS_CHARACTERS:])
-
-    def _pause_s(self) -> float:
-        """No pause after a single death, longer ones while it keeps dying."""
-        recent = sum(time.monotonic() - at_s < UNSTABLE_WITHIN_S for at_s, _ in self._deaths)
-        if recent <= 1:
-            return 0.0
-        return min(self._timing.first_pause_s * 2 ** (recent - 2), self._timing.max_pause_s)
+async def _leave(running: Running) -> None:
+    await asyncio.to_thread(running.hold.__exit__, None, None, None)
 
 
 def last_words(engine: Engine) -> str:

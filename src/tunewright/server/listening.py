@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 import orjson
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from tunewright.core import openai_replies as replies
 from tunewright.errors import SettingsError
@@ -99,15 +100,17 @@ def _refuse_slow_head(transport: asyncio.Transport, timeout_s: float) -> None:
 
 
 def _quiet_logger() -> logging.Logger:
-    """A logger for the HTTP library that says what happened, never what was sent."""
+    """Make the HTTP library say what failed here, never what was sent, and nothing of malformed requests."""
     logger = logging.getLogger(f"{__name__}.http")
     if not logger.filters:
-        logger.addFilter(_without_exception)
+        logger.addFilter(_is_ours)
     return logger
 
 
-def _without_exception(record: logging.LogRecord) -> bool:
+def _is_ours(record: logging.LogRecord) -> bool:
     if record.exc_info and record.exc_info[0] is not None:
+        if issubclass(record.exc_info[0], HttpProcessingError):
+            return False  # the sender was told; a line each would let anybody fill the log
         record.msg, record.args = "a request failed: %s", (record.exc_info[0].__name__,)
         record.exc_info = record.exc_text = None
     return True

@@ -20,6 +20,7 @@ from tunewright.server.engine_access import EngineAccess
 from tunewright.server.engine_room import EngineRoom, Timing
 from tunewright.server.engine_wire import EngineWire, HttpEngineWire
 from tunewright.server.feedback_desk import FeedbackDesk
+from tunewright.server.judge import RolloutJudge
 from tunewright.server.registry_view import Registered, Rollouts, read_registry
 from tunewright.server.routing import CHAMPION, choose_base
 from tunewright.server.shadow import Shadow, ShadowLimits
@@ -85,6 +86,7 @@ class House:
     base: BaseFiles
     rooms: Rooms
     conductor: Conductor
+    judge: RolloutJudge
     access: EngineAccess
     traffic: Traffic
     shadow: Shadow
@@ -131,7 +133,8 @@ async def open_house(
     traffic = Traffic(desk, last_seq=last_seq)
     shadow = Shadow(traffic.mirror, num_live=lambda: traffic.num_live, limits=options.shadow)
     feedback = FeedbackDesk(live, writer, ports.clock, retain=options.retain)
-    return House(base, rooms, conductor, access, traffic, shadow, feedback)
+    judge = RolloutJudge(conductor, app.rollouts, writer, ports.clock, pause_s=options.pace.judge_s)
+    return House(base, rooms, conductor, judge, access, traffic, shadow, feedback)
 
 
 @contextmanager

@@ -4,14 +4,13 @@ Routing, assignment and closing of traces touch memory only; databases and the e
 from tasks and threads. One runtime a workspace: it holds the lock `serve`.
 """
 
-import asyncio
-import logging
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 
 from tunewright.deploy.keys import allows
 from tunewright.errors import RequestRefused
 from tunewright.records import Feedback
+from tunewright.server.chores import Chores
 from tunewright.server.engine_wire import EngineWire
 from tunewright.server.listing import champion_problems, served_models
 from tunewright.server.opening import House, RuntimeOptions, ServedApp, open_house
@@ -28,9 +27,9 @@ from tunewright.server.seams import (
     Upstream,
 )
 
-logger = logging.getLogger(__name__)
-
 VIEWER = "viewer"
+WRITING, WATCHING = "trace writer", "engine watch"
+"""Tasks that end by themselves when they are told to."""
 
 
 class Runtime:
@@ -51,8 +50,7 @@ class Runtime:
         self._wire = wire
         self._stack = AsyncExitStack()
         self._opened: House | None = None
-        self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._crashed: list[str] = []
+        self._chores = Chores()
 
     async def start(self) -> None:
         """Take the workspace's lock, start the engine, load the champions, and begin to look after them.
@@ -68,25 +66,24 @@ class Runtime:
             await self._stack.aclose()
             raise
         self._opened = house
-        self._spawn("trace writer", house.writer.run())
-        self._spawn("engine watch", house.rooms.engine.watch())
-        self._spawn("registry", house.conductor.follow())
-        self._spawn("rollouts", house.conductor.judge())
-        self._spawn("loading", house.conductor.load())
-        self._spawn("tidying", house.conductor.tidy())
-        self._spawn("shadow", house.shadow.run())
+        self._chores.begin(WRITING, house.writer.run())
+        self._chores.begin(WATCHING, house.rooms.engine.watch())
+        self._chores.begin("registry", house.conductor.follow())
+        self._chores.begin("rollouts", house.judge.run())
+        self._chores.begin("loading", house.conductor.load())
+        self._chores.begin("tidying", house.conductor.tidy())
+        self._chores.begin("shadow", house.shadow.run())
 
     async def stop(self) -> None:
         """End in order: no request may be in flight any more; what waits for the store is written."""
         house = self._opened
         if house is not None:
             self._opened = None
-            for name in ("registry", "rollouts", "loading", "tidying", "shadow"):
-                self._tasks[name].cancel()
+            self._chores.cancel_but((WRITING, WATCHING))
             await house.shadow.stop()
             house.writer.stop()
             house.rooms.engine.ask_to_stop()
-            await asyncio.wait(self._tasks.values())
+            await self._chores.wait()
         await self._stack.aclose()
 
     @property
@@ -144,8 +141,8 @@ class Runtime:
         champions, keeps_away = champion_problems(house.conductor.table)
         lost = f"{writer.num_lost} trace entries were lost, the buffer was full" if writer.num_lost else None
         problems = [engine, writer.problem, lost, *champions]
-        problems += [*house.conductor.problems, *self._crashed]
-        is_ready = engine is None and not keeps_away and not self._crashed
+        problems += [*house.conductor.problems.sentences, *self._chores.crashed]
+        is_ready = engine is None and not keeps_away and not self._chores.crashed
         return Readiness(is_ready, tuple(problem for problem in problems if problem))
 
     def counts(self) -> Counts:
@@ -165,14 +162,3 @@ class Runtime:
                 for (guardrail, kind), value in memory.evidence.log_e.items()
             },
         )
-
-    def _spawn(self, name: str, work: Coroutine[None, None, None]) -> None:
-        task = asyncio.create_task(work, name=name)
-        task.add_done_callback(self._note_end)
-        self._tasks[name] = task
-
-    def _note_end(self, task: "asyncio.Task[None]") -> None:
-        """A task that fails is our own defect; the gateway says so and takes no further traffic."""
-        if not task.cancelled() and (error := task.exception()) is not None:
-            logger.error("the task %s failed", task.get_name(), exc_info=error)
-            self._crashed.append(f"the task {task.get_name()} failed, restart the server: {error}")

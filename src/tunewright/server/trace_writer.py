@@ -64,12 +64,14 @@ class TraceWriter:
 
     def trace(self, trace: str) -> Trace | None:
         """Find a trace that is not committed yet."""
-        found = self._waiting(("trace", trace))
+        key = ("trace", trace)
+        found = self._buffer.get(key) or self._in_write.get(key)
         return found if isinstance(found, Trace) else None
 
     def text(self, owner: str) -> TraceText | None:
         """Find a text that is not committed yet."""
-        found = self._waiting(("text", owner))
+        key = ("text", owner)
+        found = self._buffer.get(key) or self._in_write.get(key)
         return found if isinstance(found, TraceText) else None
 
     async def flush(self) -> None:
@@ -141,9 +143,6 @@ class TraceWriter:
                 while not self._is_stopping:
                     self._news.clear()
                     await self._news.wait()
-
-    def _waiting(self, key: _Key) -> TraceEntry | None:
-        return self._buffer.get(key) or self._in_write.get(key)
 
 
 def _key(entry: TraceEntry) -> _Key:
