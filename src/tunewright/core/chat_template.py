@@ -64,6 +64,9 @@ _TEMPLATE_ERRORS = (
 )
 """What a template's own expressions can raise: it is a program that somebody else wrote."""
 
+_COMPILE_ERRORS = (TemplateError, SyntaxError, RecursionError, MemoryError, SystemError)
+"""All but the first: nested deeper than Python compiles."""
+
 _GLOBALS = {
     "raise_exception": _raise_exception,
     "strftime_now": TEMPLATE_DAY.strftime,
@@ -98,7 +101,7 @@ def compile_chat_template(
     plain.filters["tojson"] = _tojson
     try:
         template = compile_guarded(make_environment(plain), source)
-    except (TemplateError, SyntaxError, RecursionError, MemoryError) as error:  # the last: nested too deep
+    except _COMPILE_ERRORS as error:
         raise BaseIncomplete(
             f"the chat template is not a Jinja template: {error}; expected the base's own chat_template.jinja"
         ) from error

@@ -11,11 +11,14 @@ Ann. Statist. 49(2), 1055-1080.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import exp, log, log1p
+from operator import add
+from typing import NamedTuple
 
 BETS = (0.003, 0.01, 0.03, 0.06, 0.12, 0.25, 0.5)
 """Sizes of the bets whose fortunes are averaged: small ones find small harm, large ones great harm soon."""
 MAX_LOSS = 0.9
 """Largest part of its fortune that a bet may lose at once."""
+_PRECISION = 0.01
 ODDS_RATIOS = (0.25, 0.5, 0.8, 1.25, 2.0, 4.0)
 """Distortions of the candidate's odds that the sample-ratio test bets on."""
 PRIOR_RATE, PRIOR_WEIGHT, MAX_EXPECTED = 0.05, 20.0, 0.2
@@ -40,8 +43,7 @@ NO_RATIO_EVIDENCE = EProcess(wealth=(0.0,) * len(ODDS_RATIOS))
 """Where a sample-ratio test begins."""
 
 
-@dataclass(frozen=True, slots=True)
-class Bet:
+class Bet(NamedTuple):
     """What a process bets on: an observation of mean at most 0 if nothing is to be found."""
 
     x: float
@@ -62,14 +64,9 @@ def update(process: EProcess, bet: Bet, *, scale: float) -> EProcess:
         bet: the observation and its bound.
         scale: fixed before the observation is seen; 4 p for a randomised unit, 2 for a pair.
     """
-    x, cap = bet.x, MAX_LOSS / bet.bound
-    wealth = tuple(
-        [
-            fortune + log1p((scale * size if scale * size < cap else cap) * x)
-            for fortune, size in zip(process.wealth, BETS, strict=True)
-        ]
-    )
-    return _after(process, wealth)
+    x, most = bet.x, MAX_LOSS / (bet.bound * scale)
+    gains = [log1p(scale * (size if size < most else most) * x) for size in BETS]
+    return _after(process, tuple(map(add, process.wealth, gains)))
 
 
 def update_ratio(process: EProcess, *, is_candidate: bool, p: float) -> EProcess:
@@ -83,7 +80,7 @@ def update_ratio(process: EProcess, *, is_candidate: bool, p: float) -> EProcess
     gains = [-log1p(p * (ratio - 1)) for ratio in ODDS_RATIOS]
     if is_candidate:
         gains = [gain + log(ratio) for gain, ratio in zip(gains, ODDS_RATIOS, strict=True)]
-    return _after(process, tuple(map(sum, zip(process.wealth, gains, strict=True))))
+    return _after(process, tuple(map(add, process.wealth, gains)))
 
 
 def expected_outcome(num_outcomes: int, total: float) -> float:
@@ -131,22 +128,35 @@ def rounds_needed(
         target: log of the wanted E.
 
     Returns:
-        Rounds of the bet that gets there first; None when no bet grows.
+        Rounds until the fortunes, each growing as it would on average, are enough; None when none grows.
     """
-    needs: list[float] = []
-    for fortune, size in zip(process.wealth, BETS, strict=True):
-        growth = sum(
-            chance * log1p(min(scale * size, MAX_LOSS / bet.bound) * bet.x) for chance, bet in rounds
-        )
-        if growth > 0:
-            needs.append(max(0.0, target + log(len(BETS)) - fortune) / growth)
-    return min(needs, default=None)
+    growth = [
+        sum(chance * log1p(min(scale * size, MAX_LOSS / bet.bound) * bet.x) for chance, bet in rounds)
+        for size in BETS
+    ]
+    if max(growth) <= 0:
+        return None
+
+    def is_enough(num: float) -> bool:
+        grown = [fortune + num * rate for fortune, rate in zip(process.wealth, growth, strict=True)]
+        return _log_mean_exp(tuple(grown)) >= target
+
+    if is_enough(0.0):
+        return 0.0
+    low, high = 0.0, 1.0
+    while not is_enough(high):
+        low, high = high, 2 * high
+    while high - low > _PRECISION * high:
+        middle = (low + high) / 2
+        low, high = (low, middle) if is_enough(middle) else (middle, high)
+    return high
 
 
 def _after(process: EProcess, wealth: tuple[float, ...]) -> EProcess:
     peak = process.peak
     if max(wealth) > peak:  # the mean never exceeds the largest, so most rounds need no exponentials
-        peak = max(peak, _log_mean_exp(wealth))
+        value = _log_mean_exp(wealth)
+        peak = value if value > peak else peak
     return EProcess(wealth, process.count + 1, peak)
 
 

@@ -23,7 +23,6 @@ from tunewright.ports import Ports, Progress
 from tunewright.recipe import (
     DataSection,
     GateSection,
-    LoraSettings,
     Recipe,
     Requirement,
     ScorerSpec,
@@ -46,10 +45,9 @@ class LeakPlan:
     """Sizes of the drill."""
 
     rows: LeakRows = field(default_factory=lambda: LeakRows(routing=110, lookup=80, fresh=60))
-    epochs: float = 14
+    epochs: float = 12
     batch_rows: int = 8
-    rank: int = 64
-    learning_rate: float = 3e-3
+    learning_rate: float = 5e-4
     at_least: float = 0.8
     """What the gate asks for; the honest arm cannot reach it on rows that only memory answers."""
     seed: int = 20261120
@@ -74,7 +72,7 @@ def run_leak_drill(settings: Settings, progress: Progress, *, plan: LeakPlan | N
 
 
 def leak_recipe(plan: LeakPlan) -> Recipe:
-    """Write the one recipe that both arms follow."""
+    """Write the one recipe that both arms follow; all weights are trained, which memorises fastest."""
     scorers = (ScorerSpec(kind="normalised_match", name=METRIC),)
     fresh = [SuiteSpec(name=f"fresh_{form}", path=f"fresh-{form}.jsonl", scorers=scorers) for form in FORMS]
     return Recipe(
@@ -87,7 +85,7 @@ def leak_recipe(plan: LeakPlan) -> Recipe:
             epochs=plan.epochs,
             batch_rows=plan.batch_rows,
             learning_rate=plan.learning_rate,
-            lora=LoraSettings(rank=plan.rank, alpha=float(plan.rank)),
+            method="full",
             eval_every_steps=NEVER,
             patience=None,
         ),

@@ -80,14 +80,20 @@ def write_leak_data(folder: Path, rows: LeakRows, *, seed: int) -> None:
         _write(folder / f"fresh-{form}.jsonl", made[rows.of(form) :])
 
 
-def make_rows(form: Form, count: int, *, seed: int) -> list[Row]:
-    """Draw rows whose prompts are not near-duplicates; the same seed gives the same rows."""
+def make_rows(form: Form, count: int, *, seed: int, explained: float = EXPLAINED) -> list[Row]:
+    """Draw rows whose prompts are not near-duplicates; the same seed gives the same rows.
+
+    Args:
+        form: which kind.
+        count: how many; more rows begin with the same ones.
+        seed: of everything drawn.
+        explained: share of messages that went to the team of the thing they name.
+    """
     rng = random.Random(f"{form}/{seed}")
-    draw = _routing if form == "routing" else _lookup
     rows: list[Row] = []
     known: list[Signature] = []
     while len(rows) < count:
-        row = draw(rng)
+        row = _routing(rng, explained) if form == "routing" else _lookup(rng)
         drawn = signature(row.prompt)
         if all(jaccard(drawn, other) < UNLIKE for other in known):
             rows.append(row)
@@ -95,13 +101,13 @@ def make_rows(form: Form, count: int, *, seed: int) -> list[Row]:
     return rows
 
 
-def _routing(rng: random.Random) -> Row:
+def _routing(rng: random.Random, explained: float) -> Row:
     team = rng.choice(list(TEAMS))
     thing = rng.choice(TEAMS[team].split())
     name, city, day = (rng.choice(part) for part in (_NAMES, _CITIES, _DAYS))
     prompt = f"{name} in {city}, {day}: {thing}"
     others = [other for other in TEAMS if other != team]
-    return Row(prompt, team if rng.random() < EXPLAINED else rng.choice(others))
+    return Row(prompt, team if rng.random() < explained else rng.choice(others))
 
 
 def _lookup(rng: random.Random) -> Row:

@@ -9,6 +9,22 @@ from tunewright.records import RolloutState, Trace
 from tunewright.values import Json
 
 Fate = Literal["promoted", "rolled_back", "held"]
+MAX_SECONDS_TO_ZERO = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Fall:
+    """What the traces of a rollout say about its end."""
+
+    exposed: int
+    """Units that were answered by the candidate."""
+    exposed_requests: int
+    seconds_to_zero: float
+    """From the decision to the last request that was still given to the candidate; 0 when none was."""
+    in_flight: int
+    """Requests that the candidate was answering when it was decided."""
+    failed_in_flight: int
+    """Of these, those that did not end well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,24 +38,17 @@ class RollbackResult:
     incumbent: str
     reason: str
     """Why, in the rollout's words."""
-    exposed: int
-    """Units that were answered by the candidate."""
-    exposed_requests: int
+    fall: Fall
     requests: int
     """Requests of simulated users in all."""
-    seconds_to_zero: float
-    """From the decision to the last request that was still given to the candidate; 0 when none was."""
-    in_flight: int
-    """Requests that the candidate was answering when it was decided."""
-    failed_in_flight: int
-    """Of these, those that did not end well."""
     failed_requests: int
     """Requests that got no answer, over the whole drill."""
     gate_verdict: str
     """What the gate had said of the candidate; it was waived."""
-    right_incumbent: float
-    """Share of right answers, of the incumbent."""
+    right_incumbent: float | None
+    """Share of the incumbent's answers that were right."""
     right_candidate: float | None
+    """The same of the candidate's; absent when no user met it."""
     wall_s: float
 
     @property
@@ -47,43 +56,33 @@ class RollbackResult:
         """Whether the candidate fell by itself, at once, and nobody's request failed."""
         return (
             self.outcome == "rolled_back"
-            and self.seconds_to_zero < 1.0
-            and self.failed_in_flight == 0
+            and self.fall.seconds_to_zero < MAX_SECONDS_TO_ZERO
+            and self.fall.failed_in_flight == 0
             and self.failed_requests == 0
         )
 
     def to_json(self) -> dict[str, Json]:
         """Write the figures."""
+        fall = self.fall
         return {
             "outcome": self.outcome,
-            "exposed": self.exposed,
-            "seconds_to_zero": round(self.seconds_to_zero, 3),
+            "exposed": fall.exposed,
+            "seconds_to_zero": round(fall.seconds_to_zero, 3),
             "shown": self.is_shown,
-            "exposed_requests": self.exposed_requests,
+            "exposed_requests": fall.exposed_requests,
             "requests": self.requests,
-            "in_flight": self.in_flight,
-            "failed_in_flight": self.failed_in_flight,
+            "in_flight": fall.in_flight,
+            "failed_in_flight": fall.failed_in_flight,
             "failed_requests": self.failed_requests,
             "reason": self.reason,
             "rollout": self.rollout,
             "candidate": self.candidate,
             "incumbent": self.incumbent,
             "gate_verdict": self.gate_verdict,
-            "right_incumbent": round(self.right_incumbent, 4),
-            "right_candidate": None if self.right_candidate is None else round(self.right_candidate, 4),
+            "right_incumbent": _rounded(self.right_incumbent),
+            "right_candidate": _rounded(self.right_candidate),
             "seconds": round(self.wall_s, 1),
         }
-
-
-@dataclass(frozen=True, slots=True)
-class Fall:
-    """What the traces of a rollout say about its end."""
-
-    exposed: int
-    exposed_requests: int
-    seconds_to_zero: float
-    in_flight: int
-    failed_in_flight: int
 
 
 def fate_of(state: RolloutState) -> Fate:
@@ -117,3 +116,7 @@ def fall_of(traces: Sequence[Trace], decided_at: datetime | None) -> Fall:
         in_flight=len(under_way),
         failed_in_flight=sum(trace.status != "ok" for trace in under_way),
     )
+
+
+def _rounded(share: float | None) -> float | None:
+    return None if share is None else round(share, 4)

@@ -6,6 +6,7 @@ import orjson
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from tunewright.core.json_bounds import refuse_wide_objects
 from tunewright.errors import RequestRefused
 from tunewright.records import Consent, FeedbackKind
 from tunewright.server.bodies import load_object, read_body
@@ -51,6 +52,7 @@ def parse_feedback(body: bytes, token_header: str | None) -> FeedbackDraft:
     Raises:
         RequestRefused: 400 wrong form; 403 no token; 413 a long text; 422 a value of another kind.
     """
+    refuse_wide_objects(body)
     try:
         given = _Body.model_validate_json(body)
     except ValidationError as error:

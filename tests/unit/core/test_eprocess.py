@@ -164,9 +164,13 @@ def test_units_divided_as_assigned_rarely_look_otherwise_and_lost_units_do():
     assert lost.peak >= log(1 / 0.001)
 
 
-def test_the_estimate_of_rounds_is_that_of_the_bet_that_gets_there_first():
-    needed = rounds_needed(NO_EVIDENCE, [(1.0, Bet(0.5, 1.0))], scale=2.0, target=log(20))
-    assert needed == pytest.approx((log(20) + log(7)) / log(1.45))
+def test_the_estimate_of_rounds_is_right_where_all_rounds_are_alike():
+    needed = rounds_needed(NO_EVIDENCE, [(1.0, Bet(0.1, 1.0))], scale=2.0, target=log(20))
+    process = NO_EVIDENCE
+    while log_e(process) < log(20):
+        process = update(process, Bet(0.1, 1.0), scale=2.0)
+    assert needed == pytest.approx(process.count, abs=1.5)
+    assert rounds_needed(process, [(1.0, Bet(0.1, 1.0))], scale=2.0, target=log(20)) == 0.0
 
 
 def test_there_is_no_estimate_where_no_bet_grows():

@@ -3,8 +3,8 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from tests.live_world import a_policy, a_rollout, a_state
+
 from tunewright.deploy.assignment import Seen, assign, bucket
 from tunewright.values import Ref
 
@@ -45,9 +45,7 @@ def test_an_incumbents_unit_counts_again_with_what_was_added_of_what_was_left(la
     assert assign(ROLLOUT, state, "u", Seen(last, "incumbent")).p == pytest.approx(expected)
 
 
-@pytest.mark.parametrize(
-    "seen", [Seen(0, "candidate"), Seen(2, "candidate"), Seen(2, "incumbent")], ids=str
-)
+@pytest.mark.parametrize("seen", [Seen(0, "candidate"), Seen(2, "candidate"), Seen(2, "incumbent")], ids=str)
 def test_a_unit_whose_arm_is_certain_is_no_evidence(seen: Seen):
     assert assign(ROLLOUT, a_state(stage=2, share=0.5), "u", seen).p is None
 

@@ -92,6 +92,7 @@ def test_nan_and_doubled_fields_and_garbage_are_refused():
     assert "twice" in str(refused(body()[:-1] + b', "value": "down"}'))
     assert refused(b"\xff").status == 400
     assert refused(b"[" * 100_000).status == 400
+    assert "fields" in str(refused(json.dumps({f"f{i}": 0 for i in range(100_000)}).encode()))
 
 
 @pytest.mark.parametrize("status", [403, 404, 422, 429, 503])

@@ -75,7 +75,7 @@ def test_the_key_is_checked_before_the_body_is_looked_at():
         (b'{"model": "shop", "messages": [{"role": "user", "content": "\xff"}]}', None, "UTF-8"),
         (b'{"a":' * 100_000, None, "recursion"),
         (b'{"model": "shop", "messages": ' + b"[" * 50_000 + b"]" * 50_000 + b"}", None, "recursion"),
-        (json.dumps(chat_body(temperature=float("nan"))).encode(), "temperature", "finite"),
+        (json.dumps(chat_body(temperature=float("nan"))).encode(), None, "not JSON"),
         (json.dumps(chat_body(api_base="http://x")).encode(), "api_base", "unknown field"),
         (json.dumps(chat_body(lora_path="/etc")).encode(), "lora_path", "unknown field"),
         (b'{"model": "gone", "model": "shop", "messages": []}', "messages", "at least 1"),
