@@ -115,7 +115,7 @@ def copied(workspace: Path, keys: Path) -> Generator[tuple[Path, Path]]:
     with tempfile.TemporaryDirectory(prefix="tunewright-bench-") as folder:
         there = Path(folder) / "workspace", Path(folder) / "keys"
         for old, new in zip((workspace, keys), there, strict=True):
-            shutil.copytree(old, new)
+            shutil.copytree(old, new, ignore=shutil.ignore_patterns("runs", "reports"))
         yield there
 
 

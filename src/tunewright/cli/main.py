@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from tunewright import __version__
-from tunewright.cli import data, feedback, keys, models, rollout, runs, serve, traces
+from tunewright.cli import data, drill, feedback, keys, models, rollout, runs, serve, traces
 from tunewright.cli.common import (
     EXIT_ERROR,
     EXIT_NOT_PASSED,
@@ -48,6 +48,7 @@ cli.add_typer(models.cli, name="models")
 cli.add_typer(rollout.cli, name="rollout")
 cli.add_typer(keys.cli, name="keys")
 cli.add_typer(traces.cli, name="traces")
+cli.add_typer(drill.cli, name="drill")
 
 cli.command(name="harvest")(feedback.harvest)
 cli.command(name="serve")(serve.serve)

@@ -100,19 +100,36 @@ class Budget:
             return known[1:]
         weight, depth = 2, 0
         for item in _parts(value):
-            if isinstance(item, Namespace):
-                refuse("keeps a namespace inside another value")
-            if isinstance(item, str | bytes | int):
-                weight += self.weigh(item) + 2
-                continue
-            inner, below = self._measure(item)
+            seen = self._known.get(id(item))
+            if seen is None:
+                inner, below = self._new_part(item)
+            else:
+                _, inner, below = seen
             weight, depth = weight + inner + 2, max(depth, below)
+        return self._remember(value, weight, depth + 1)
+
+    def _remember(self, value: Any, weight: int, depth: int) -> tuple[int, int]:  # Any: a container
         self._items -= len(value)
         self.check(weight)
-        if self._items < 0 or depth >= MAX_DEPTH:
+        if self._items < 0 or depth > MAX_DEPTH:
             refuse(f"makes more than {MAX_ITEMS:,} entries, or lists {MAX_DEPTH} deep")
-        self._known[id(value)] = (value, weight, depth + 1)
-        return weight, depth + 1
+        self._known[id(value)] = (value, weight, depth)
+        return weight, depth
+
+    def weigh_sum(self, left: object, right: object, total: object) -> None:
+        """Bound `left + right`; lists that grow by one entry a turn need not be looked through again."""
+        if not isinstance(total, list | tuple):
+            self.weigh(total)
+            return
+        (one, deep), (other, deeper) = self._measure(left), self._measure(right)
+        self._remember(total, one + other, max(deep, deeper))
+
+    def _new_part(self, item: object) -> tuple[int, int]:
+        if isinstance(item, str | bytes | int):
+            return self.weigh(item), 0
+        if isinstance(item, Namespace):
+            refuse("keeps a namespace inside another value")
+        return self._measure(item)
 
     def depth(self, value: object) -> int:
         """Say how deep a list of lists goes."""

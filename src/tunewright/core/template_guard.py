@@ -49,7 +49,10 @@ class GuardedEnvironment(ImmutableSandboxedEnvironment):
         budget.step()
         check_operator(operator, left, right, budget)
         result = super().call_binop(context, operator, left, right)
-        budget.weigh(result)
+        if operator == "+":
+            budget.weigh_sum(left, right, result)
+        else:
+            budget.weigh(result)
         return result
 
     def wrap_str_format(self, value: Any) -> Callable[..., str] | None:

@@ -1,6 +1,6 @@
 """The HTML report of a run: one self-contained file with words, tables and plots.
 
-Pure but for `write_report`.
+Pure but for `write_report` and `write_page`.
 """
 
 import os
@@ -40,12 +40,22 @@ class Section:
 
 
 def write_report(outcome: Outcome, path: Path, *, extra: Sequence[Section] = ()) -> Path:
-    """Write the page atomically and return its path."""
+    """Write the page of a walk atomically and return its path."""
+    return write_page(render_report(outcome, extra=extra), path)
+
+
+def write_page(page: str, path: Path) -> Path:
+    """Write a page atomically and return its path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    temporary.write_text(render_report(outcome, extra=extra), encoding="utf-8")
+    temporary.write_text(page, encoding="utf-8")
     temporary.replace(path)
     return path
+
+
+def render_page(title: str, lead: str, sections: Sequence[Section]) -> str:
+    """Render a page that is one file and loads nothing."""
+    return _template().render(title=title, lead=lead, sections=sections)
 
 
 def render_report(outcome: Outcome, *, extra: Sequence[Section] = ()) -> str:
@@ -60,9 +70,7 @@ def render_report(outcome: Outcome, *, extra: Sequence[Section] = ()) -> str:
         sections += facts_section(outcome.report)
     sections.append(lineage_section(outcome))
     name = outcome.dataset.ref.name
-    return _template().render(
-        title=f"{name}: {_headline(outcome)}", lead=_lead(outcome), sections=[*extra, *sections]
-    )
+    return render_page(f"{name}: {_headline(outcome)}", _lead(outcome), [*extra, *sections])
 
 
 @cache

@@ -29,11 +29,13 @@ LEGITIMATE = {
         "{{- bos_token }}\n{%- if not date_string is defined %}\n    {%- set date_string = '26 Jul 2024' %}\n"
         "{%- endif %}\n{%- if messages[0]['role'] == 'system' %}\n"
         "    {%- set system_message = messages[0]['content']|trim %}\n"
-        "    {%- set messages = messages[1:] %}\n{%- else %}\n    {%- set system_message = '' %}\n{%- endif %}\n"
+        "    {%- set messages = messages[1:] %}\n{%- else %}\n    {%- set system_message = '' "
+        "%}\n{%- endif %}\n"
         "{{- 'Today Date: ' + date_string + '\\n\\n' }}\n{{- system_message }}\n"
         "{%- for message in messages %}\n"
         "    {%- if not (message.role == 'ipython' or 'tool_calls' in message) %}\n"
-        "        {{- '<|start|>' + message['role'] + '<|end|>\\n\\n'+ message['content'] | trim + eos_token }}\n"
+        "        {{- '<|start|>' + message['role'] + '<|end|>\\n\\n'+ message['content'] | trim + "
+        "eos_token }}\n"
         "    {%- endif %}\n{%- endfor %}"
     ),
     "a namespace, a reversed loop and cut-out thoughts": (
@@ -46,25 +48,31 @@ LEGITIMATE = {
         "{%- for message in messages %}{%- set content = message.content %}"
         "{%- if '</think>' in content %}"
         "{%- set thought = content.split('</think>')[0].rstrip('\\n').split('<think>')[-1].lstrip('\\n') %}"
-        "{%- set content = content.split('</think>')[-1].lstrip('\\n') %}{{- '[' ~ thought ~ ']' }}{%- endif %}"
-        "{{- loop.index ~ '/' ~ loop.length ~ loop.first ~ loop.last ~ (loop.previtem.role if loop.previtem) }}"
+        "{%- set content = content.split('</think>')[-1].lstrip('\\n') %}{{- '[' ~ thought ~ ']' "
+        "}}{%- endif %}"
+        "{{- loop.index ~ '/' ~ loop.length ~ loop.first ~ loop.last ~ (loop.previtem.role if "
+        "loop.previtem) }}"
         "{{- message.role ~ '\\n' ~ content }}{%- if loop.index0 > ns.last_query_index %}late{%- endif %}"
         "{%- endfor %}{{ ns.all|length }}{{ ns.all[0]|tojson(indent=2) }}"
     ),
     "macros, filters, loop controls and dictionaries": (
         "{% macro turn(message, mark='#') %}{{ mark }}{{ message.role|upper }}:{{ caller() if caller }}"
         "{{ message.content | replace('i', '1') | indent(2, true) }}{{ varargs|length }}{% endmacro %}"
-        "{% for message in messages if message.role != 'system' %}{% if loop.index == 3 %}{% break %}{% endif %}"
+        "{% for message in messages if message.role != 'system' %}{% if loop.index == 3 %}{% break "
+        "%}{% endif %}"
         "{{ turn(message, '*', 1, 2) }}{% call turn(message) %}inner{% endcall %}{% else %}none{% endfor %}"
         "{% for key, value in messages[0].items() %}{{ key }}={{ value|length }};{% endfor %}"
         "{% set roles = messages|map(attribute='role')|unique|list %}{{ roles|join(', ') }}{{ roles }}"
         "{% for group in messages|groupby('role') %}{{ group.grouper }}{{ group.list|length }}{% endfor %}"
         "{{ messages|selectattr('role', 'equalto', 'user')|map(attribute='content')|join('|') }}"
-        "{% filter upper %}{{ messages|rejectattr('role', 'in', ['user', 'system'])|list|length }}x{% endfilter %}"
+        "{% filter upper %}{{ messages|rejectattr('role', 'in', ['user', 'system'])|list|length "
+        "}}x{% endfilter %}"
         "{{ ', '.join(roles) }}{{ '%s-%03d' % ('a', 7) }}{{ '{:>5}|{}'.format('b', 2) }}{{ '%d'|format(3) }}"
         "{% set a, b = 1, 2 %}{{ a + b * 2 - 7 // 2 % 3 }}{{ 'ab' * 3 }}{{ {'a': [1, messages[0].role]} }}"
-        "{% set body %}{% for i in range(3) %}{{ i }}{{ cycler('x', 'y').next() }}{% endfor %}{% endset %}{{ body }}"
-        "{{ messages[1:3]|last }}{{ nothing|default(1000000) }}{{ nothing }}{{ messages|sort(attribute='role')|first }}"
+        "{% set body %}{% for i in range(3) %}{{ i }}{{ cycler('x', 'y').next() }}{% endfor %}{% "
+        "endset %}{{ body }}"
+        "{{ messages[1:3]|last }}{{ nothing|default(1000000) }}{{ nothing }}{{ "
+        "messages|sort(attribute='role')|first }}"
     ),
 }  # fmt: skip
 
@@ -101,7 +109,7 @@ def test_any_chat_is_written_as_plain_jinja_writes_it(chat: list[dict[str, str]]
 def test_a_chat_as_large_as_a_request_may_be_is_laid_out_in_a_moment():
     chat = [{"role": "user", "content": "abcd" * 1000}] * 2048
     started_s = time.thread_time()
-    for case in list(LEGITIMATE)[:3]:
+    for case in LEGITIMATE:
         assert len(compile_chat_template(LEGITIMATE[case], TOKENS)(chat, True)) > 8_000_000
     assert time.thread_time() - started_s < 3
 
