@@ -75,7 +75,8 @@ class CannedAnswers(asyncio.Protocol):
 
     def _write(self, data: bytes) -> None:
         assert self._transport is not None, "connection_made comes first"
-        self._transport.write(data)
+        if not self._transport.is_closing():
+            self._transport.write(data)
 
 
 def _body_size(head: bytes) -> int:

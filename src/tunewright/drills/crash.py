@@ -14,14 +14,13 @@ from tunewright.core.references import list_records
 from tunewright.drills.crash_load import kill_engine_under_load
 from tunewright.drills.crash_result import CrashResult, Resumed, Survived
 from tunewright.drills.leak_data import make_rows
-from tunewright.drills.processes import finish, kill_family, last_words, start_module, wait_until
+from tunewright.drills.processes import COMMAND, finish, kill_family, last_words, running, wait_until
 from tunewright.drills.scratch import data_of, scratch
 from tunewright.errors import WorkerFailed
 from tunewright.ports import Progress
 from tunewright.records import DatasetVersion, TrainingRun
 from tunewright.settings import Settings
 
-COMMAND = "tunewright.cli.main"
 DOOMED = "tunewright.drills.doomed"
 PATIENCE_S = 300.0
 KILLED = -9
@@ -105,16 +104,16 @@ def _beside(settings: Settings, name: str) -> Settings:
 
 def _train(settings: Settings, recipe: Path) -> None:
     errors = settings.workspace / "train.txt"
-    process = start_module(settings, COMMAND, ["train", str(recipe), "--json"], errors=errors)
-    finish(process, errors, "tunewright train")
+    with running(settings, COMMAND, ["train", str(recipe), "--json"], errors=errors) as process:
+        finish(process, errors, "tunewright train")
 
 
 def _kill_in_commit(settings: Settings, recipe: Path, progress: Progress) -> tuple[int, bool]:
     """Curate in a process that dies inside the commit; returns its blobs, and whether no record is there."""
     progress.start("crash drill: killed between blobs and record")
     errors = settings.workspace / "doomed.txt"
-    process = start_module(settings, DOOMED, [str(recipe), "dataset"], errors=errors)
-    process.communicate(timeout=PATIENCE_S)
+    with running(settings, DOOMED, [str(recipe), "dataset"], errors=errors) as process:
+        process.communicate(timeout=PATIENCE_S)
     if process.returncode != KILLED:
         raise WorkerFailed(
             f"the doomed process ended with code {process.returncode}; expected {KILLED}. "
@@ -130,19 +129,14 @@ def _kill_in_commit(settings: Settings, recipe: Path, progress: Progress) -> tup
 def _kill_training(settings: Settings, recipe: Path, progress: Progress) -> _Killed:
     """Start `train`, and kill it with its worker as soon as there is a checkpoint."""
     progress.start("crash drill: killed during training")
-    process = start_module(
-        settings, COMMAND, ["train", str(recipe), "--json"], errors=settings.workspace / "killed.txt"
-    )
-    runs = settings.workspace / "runs"
-    try:
+    runs, errors = settings.workspace / "runs", settings.workspace / "killed.txt"
+    with running(settings, COMMAND, ["train", str(recipe), "--json"], errors=errors) as process:
         wait_until(
             lambda: list(runs.glob("*/checkpoints/step-*")) or process.poll() is not None,
             PATIENCE_S,
             "the first checkpoint",
         )
-    finally:
-        killed = kill_family(process.pid)
-        process.communicate()
+        killed = kill_family(process)
     step = max(_trained_steps(runs), default=0)
     progress.finish(f"killed {killed} processes at step {step}")
     return _Killed(step, killed)

@@ -17,6 +17,7 @@ RETRIED = frozenset({429, 500, 502, 503, 504})
 _CONNECT_S = 10.0
 _ANSWER_S = 120.0
 _LONGEST_PAUSE_S = 2.0
+_LOOK_S = 0.05
 
 Fields = Mapping[str, object]
 
@@ -56,19 +57,23 @@ async def wait_until_known(session: aiohttp.ClientSession, target: Target, limit
     """Wait until the gateway knows a key that was just made.
 
     Raises:
-        EngineFailed: it does not within the limit.
+        EngineFailed: it does not within the limit, or cannot be reached.
     """
     deadline_s = time.monotonic() + limit_s
     while True:
-        async with session.get(f"{target.url}/v1/models", headers=_headers(target)) as response:
-            if response.status == 200:
-                return
+        try:
+            async with session.get(f"{target.url}/v1/models", headers=_headers(target)) as response:
+                if response.status == 200:
+                    return
+                found = f"answers {response.status} to the key"
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            found = f"cannot be reached ({type(error).__name__})"
         if time.monotonic() > deadline_s:
             raise EngineFailed(
-                f"the gateway at {target.url} does not know the drill's key after {limit_s:g} s; expected it "
-                "within one. Does it serve this workspace?"
+                f"the gateway at {target.url} {found} after {limit_s:g} s; expected it to let the key in "
+                "within one second. Does it run, and does it serve this workspace?"
             )
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(_LOOK_S)
 
 
 async def persist(session: aiohttp.ClientSession, target: Target, body: Fields) -> tuple[Reply, int]:

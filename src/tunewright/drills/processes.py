@@ -1,6 +1,7 @@
 """Commands of the product as processes of their own, as a terminal starts them; and how to kill them."""
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -16,8 +17,11 @@ import psutil
 from tunewright.errors import EngineFailed, WorkerFailed
 from tunewright.settings import Settings
 
+logger = logging.getLogger(__name__)
+
 START_S = 300.0
 END_S = 120.0
+COMMAND = "tunewright.cli.main"
 ENGINE_MODULE = "tunewright.backends.engine.server"
 _POLL_S = 0.02
 _TAIL_CHARACTERS = 1000
@@ -33,10 +37,11 @@ class Gateway:
     """Its process id."""
 
 
-def start_module(
+@contextmanager
+def running(
     settings: Settings, module: str, words: Sequence[str], *, errors: Path
-) -> "subprocess.Popen[str]":
-    """Start `python -m module WORDS` on a workspace; its standard error goes to a file.
+) -> "Generator[subprocess.Popen[str]]":
+    """Run `python -m module WORDS` on a workspace; whatever of it still runs on exit is killed.
 
     Args:
         settings: the workspace, keys, data and threads it works with.
@@ -44,15 +49,21 @@ def start_module(
         words: its arguments.
         errors: file for standard error.
     """
-    with errors.open("w", encoding="utf-8") as stderr:
-        return subprocess.Popen(
+    with (
+        errors.open("w", encoding="utf-8") as stderr,
+        subprocess.Popen(
             [sys.executable, "-m", module, *words],
             env=environment_of(settings),
             stdout=subprocess.PIPE,
             stderr=stderr,
             text=True,
-            start_new_session=True,
-        )
+            start_new_session=True,  # Ctrl-C reaches the drill only, which ends what it started
+        ) as process,
+    ):
+        try:
+            yield process
+        finally:
+            kill_family(process)
 
 
 def environment_of(settings: Settings) -> dict[str, str]:
@@ -88,33 +99,37 @@ def last_words(errors: Path) -> str:
     return f"Its last words: {errors.read_text('utf-8', errors='replace')[-_TAIL_CHARACTERS:].strip()}"
 
 
-def kill_family(process: int) -> int:
-    """Kill a process that this one started, with all that it started (SIGKILL); returns their number."""
-    try:
-        first = psutil.Process(process)
-        family = [first, *first.children(recursive=True)]
-    except psutil.NoSuchProcess:
+def kill_family(process: "subprocess.Popen[str]") -> int:
+    """Kill a command that runs, with all that it started (SIGKILL); returns the number of processes killed.
+
+    One that has ended is left alone: its number may belong to somebody else by now.
+    """
+    if process.poll() is not None:
         return 0
-    killed = 0
-    for one in family:
+    started = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    killed = 1
+    for one in started:
         try:
             one.kill()
             killed += 1
         except psutil.NoSuchProcess:
             continue
-    psutil.wait_procs(family, timeout=END_S)
+    process.wait()
+    psutil.wait_procs(started, timeout=END_S)
     return killed
 
 
 def engine_of(gateway: Gateway) -> int:
     """Find the process id of a gateway's engine. Raises EngineFailed when it has none."""
-    for child in psutil.Process(gateway.process).children():
-        try:
-            if ENGINE_MODULE in child.cmdline() and child.status() != psutil.STATUS_ZOMBIE:
-                return child.pid
-        except psutil.NoSuchProcess:
-            continue
-    raise EngineFailed(f"the gateway at {gateway.url} has no engine process; expected one")
+    try:
+        children = psutil.Process(gateway.process).children()
+        engines = [child.pid for child in children if ENGINE_MODULE in child.cmdline()]
+    except (psutil.NoSuchProcess, psutil.ZombieProcess):
+        engines = []
+    if not engines:
+        raise EngineFailed(f"the gateway at {gateway.url} has no engine process; expected one")
+    return engines[0]
 
 
 def wait_until(holds: Callable[[], object], limit_s: float, what: str) -> None:
@@ -135,22 +150,22 @@ def serving(settings: Settings) -> Generator[Gateway]:
     """
     settings.workspace.mkdir(parents=True, exist_ok=True)
     errors = settings.workspace / "serve.txt"
-    process = start_module(settings, "tunewright.cli.main", ["serve", "--port=0", "--json"], errors=errors)
-    try:
+    with running(settings, COMMAND, ["serve", "--port=0", "--json"], errors=errors) as process:
         assert process.stdout is not None, "it was started with a pipe"
         line = process.stdout.readline()
         if not line.startswith("{"):
             raise EngineFailed(f"the gateway did not start. {last_words(errors)}")
         ready = cast("dict[str, object]", json.loads(line))
-        yield Gateway(str(ready["url"]), process.pid)
-    finally:
-        _end(process)
+        try:
+            yield Gateway(str(ready["url"]), process.pid)
+        finally:
+            _end(process)
 
 
 def _end(process: "subprocess.Popen[str]") -> None:
+    """Ask it to end in order; whoever started it kills what remains after END_S."""
     process.terminate()
     try:
-        process.communicate(timeout=END_S)
+        process.wait(END_S)
     except subprocess.TimeoutExpired:
-        kill_family(process.pid)
-        process.communicate()
+        logger.warning("the gateway did not end within %g s and is killed", END_S)

@@ -73,7 +73,8 @@ def crash_facts(result: CrashResult) -> list[tuple[str, str]]:
         ("candidate", f"{bits} a training nobody disturbed ({resumed.candidate[:12]})"),
         (
             "blobs and record",
-            f"killed inside the commit: {survived.orphan_blobs} blobs stored, {half}; made again with {again}",
+            f"killed inside the commit: {survived.orphan_blobs} blobs stored, {half}; made again with "
+            f"{again}",
         ),
         ("rows", f"{survived.rows_in} read, {survived.rows_lost} lost; {verified}"),
         (

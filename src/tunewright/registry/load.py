@@ -1,6 +1,5 @@
 """The one way to a model's bytes: signature, revocations, manifest and every file are checked first."""
 
-
 from tunewright.core.ledger import REVOKE_EVENT
 from tunewright.errors import ModelRevoked
 from tunewright.ports import Ports, Records, Signer

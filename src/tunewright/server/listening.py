@@ -109,8 +109,8 @@ def _quiet_logger() -> logging.Logger:
 
 def _is_ours(record: logging.LogRecord) -> bool:
     if record.exc_info and record.exc_info[0] is not None:
-        if issubclass(record.exc_info[0], HttpProcessingError):
-            return False  # the sender was told; a line each would let anybody fill the log
+        if issubclass(record.exc_info[0], HttpProcessingError | ConnectionError):
+            return False  # the sender was told, or is gone; a line each would let anybody fill the log
         record.msg, record.args = "a request failed: %s", (record.exc_info[0].__name__,)
         record.exc_info = record.exc_text = None
     return True
