@@ -2,8 +2,8 @@
 
     python benchmarks/bench_mover.py --workspace DIR --keys DIR
 
-Reads `NAME@VERSION`, moves `champion` of NAME there, and answers {"began_s", "ended_s"} by the monotonic clock,
-which all processes of a machine share.
+Reads `NAME@VERSION`, moves `champion` of NAME there, and answers {"began_s", "ended_s"} by the monotonic
+clock, which all processes of a machine share.
 """
 
 import argparse

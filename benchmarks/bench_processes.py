@@ -37,7 +37,9 @@ class Child:
 @contextmanager
 def child(script: str, words: Sequence[str]) -> Generator[Child]:
     """Run a script beside this file until the block is left; its standard error is ours."""
-    process = subprocess.Popen([sys.executable, str(HERE / script), *words], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, str(HERE / script), *words], stdout=subprocess.PIPE, text=True
+    )
     try:
         assert process.stdout is not None, "it was started with a pipe"
         line = process.stdout.readline()

@@ -2,39 +2,36 @@
 
     python benchmarks/canary_truth.py [--runs 200] [--seed 1] [--cells null,...] [--json FILE]
 
-Each run assigns units, folds their outcomes and asks `next_step` after every five of them, from the first
-stage of the ramp to a decision, or to the last unit. What varies is the live scorer `score:quality`; five
-guardrails and two shadow comparisons share alpha. Beside it: the rules people use instead.
+Each run goes from shadow to a decision, or to the last unit: mirrored pairs as traces through `extend`, then
+units by `assign`; `next_step` is asked after every five. What varies is the live scorer `score:quality`; five
+guardrails share alpha. Exposed counts users' requests only. Beside it: the rules people use instead.
 """
 
 import argparse
 import json
 import random
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
-from math import log, sqrt
+from math import log
 from pathlib import Path
 
-from tunewright.core.eprocess import NO_EVIDENCE, EProcess, bet_worse, expected_outcome, update
+from canary_rivals import ALPHA, LOOK_EVERY, PEERS, Arms, EveryRequest, peers
+
 from tunewright.core.stats import wilson_interval
 from tunewright.deploy.assignment import Seen, assign
-from tunewright.deploy.canary import next_step
-from tunewright.deploy.evidence import Unit, extend_units, start_evidence
+from tunewright.deploy.canary import Step, next_step
+from tunewright.deploy.evidence import Evidence, Unit, extend, extend_units, start_evidence
 from tunewright.recipe import DeploySection
-from tunewright.records import LiveScorer, Rollout, RolloutPolicy, RolloutState
+from tunewright.records import LiveScorer, Rollout, RolloutPolicy, RolloutState, Trace
 from tunewright.values import Digest, Ref
 
 QUALITY = "score:quality"
-ALPHA = 0.01
-POLL, LOOK_EVERY = 5, 50
-"""Requests between two looks, of ours and of the z-test."""
+POLL = 5
+"""Requests, or mirrored pairs, between two decisions."""
 OUTCOMES = {"promote": "promoted", "roll_back": "rolled_back", "hold": "held"}
-PEERS = "6,000 pairs, 5 % bad, no difference"
 START = datetime(2026, 1, 1, tzinfo=UTC)
-Z_ALPHA = 2.326
-"""One-sided .01, as a person would test once."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +45,7 @@ class Cell:
     """Chance of a slow answer, and of a long one, on both arms: 5 % by definition of the p95."""
     ramp: tuple[float, ...] = (0.01, 0.05, 0.25, 0.5, 1.0)
     min_units: int = DeploySection.model_fields["min_units"].default
+    shadow_requests: int = DeploySection.model_fields["shadow_requests"].default
     outage_share: float | None = None
     """From this share of traffic on, everyone's rate is three times as high."""
     users: int = 0
@@ -65,35 +63,13 @@ CELLS = (
     Cell("better, 20 -> 10 %, ramp 5/25/50", 0.2, 0.1, cost=0.0, ramp=(0.05, 0.25, 0.5, 1.0)),
     Cell("bad, 10 -> 60 %", 0.1, 0.6),
     Cell("bad, 10 -> 60 %, ramp 5/25/50", 0.1, 0.6, ramp=(0.05, 0.25, 0.5, 1.0)),
-    Cell("+5 points, 5 -> 10 %", 0.05, 0.1),
-    Cell("+5 points, 1,500 units a stage", 0.05, 0.1, min_units=1_500, max_units=12_000),
+    Cell("+5 points, 5 -> 10 %", 0.05, 0.1, max_units=12_000),
+    Cell("+5 points, 300 mirrored requests", 0.05, 0.1, shadow_requests=300, max_units=12_000),
     Cell("+20 points, 5 -> 25 %", 0.05, 0.25),
-    Cell("+20 points, 1,500 units a stage", 0.05, 0.25, min_units=1_500, max_units=12_000),
     Cell("outage triples everyone's rate from 25 % on", min_units=500, outage_share=0.25),
     Cell("returning users, heavy spread", users=2_000, min_units=500),
     Cell("+5 points, seen by feedback on 3 %", 0.05, 0.1, rated=0.03),
 )
-
-
-@dataclass
-class Arms:
-    """Counts of a pooled z-test: [incumbent, candidate]."""
-
-    num: list[int] = field(default_factory=lambda: [0, 0])
-    bad: list[float] = field(default_factory=lambda: [0.0, 0.0])
-
-    def add(self, is_candidate: bool, outcome: float) -> None:
-        """Count one outcome."""
-        self.num[is_candidate] += 1
-        self.bad[is_candidate] += outcome
-
-    def is_worse(self) -> bool:
-        """Say whether a one-sided test at .01, looked at now, calls the candidate worse."""
-        if min(self.num) < 20:
-            return False
-        pooled = sum(self.bad) / sum(self.num)
-        error = sqrt(pooled * (1 - pooled) * sum(1 / num for num in self.num))
-        return error > 0 and (self.bad[1] / self.num[1] - self.bad[0] / self.num[0]) / error > Z_ALPHA
 
 
 @dataclass(frozen=True)
@@ -103,6 +79,8 @@ class Run:
     outcome: str
     units: int
     exposed: int
+    in_shadow: bool
+    """It ended before any user was exposed."""
     z_alarm: bool
     """A pooled z-test, looked at every 50 requests, would have rolled back."""
     request_alarm: bool
@@ -111,7 +89,10 @@ class Run:
 
 def rollout_of(cell: Cell, salt: str) -> Rollout:
     """Make the rollout of a cell, by the recipe's defaults."""
-    deploy = DeploySection(ramp=cell.ramp, min_units=cell.min_units, feedback_required=cell.rated > 0)
+    deploy = DeploySection(
+        ramp=cell.ramp, min_units=cell.min_units, shadow_requests=cell.shadow_requests,
+        feedback_required=cell.rated > 0,
+    )  # fmt: skip
     given = deploy.model_dump()
     fields = {name: given[name] for name in RolloutPolicy.model_fields if name != "live_scorers"}
     scorers = (LiveScorer(kind="quality", name="quality"),)
@@ -156,16 +137,55 @@ class World:
         return found
 
 
-def simulate(cell: Cell, seed: int) -> Run:
-    """Take one rollout from its first stage to a decision, or to the last unit."""
-    rollout, world = rollout_of(cell, f"{cell.name}:{seed}"), World(cell, seed)
-    evidence, seen, waiting, arms = start_evidence(rollout), dict[str, Seen](), list[Unit](), Arms()
+def mirrored(rollout: Rollout, seq: int, user: str, found: Sequence[dict[str, float | None]]) -> list[Trace]:
+    """Make the traces of a request and its mirrored twin, of what the incumbent's and the candidate's bring."""
+    traces: list[Trace] = []
+    for place, (arm, outcomes) in enumerate(zip(("incumbent", "candidate"), found, strict=True)):
+        bad = outcomes[QUALITY]
+        fields = {
+            "id": f"tr_{seq + place}", "seq": seq + place, "at": START, "tenant": "sim", "unit": user,
+            "asked": "sim", "name": "sim", "rollout": rollout.ref, "arm": arm, "status": "ok",
+            "digest": rollout.candidate_digest if place else rollout.incumbent_digest, "latency_s": 0.1,
+            "num_tokens": 10, "scores": {} if bad is None else {"quality": 1.0 - bad}, "closed_at": START,
+            "retain_until": START, "shadow_of": traces[0].id if place else None,
+        }  # fmt: skip
+        traces.append(Trace.model_validate(fields))
+    return traces
+
+
+def shadow(rollout: Rollout, world: "World", arrivals: Iterator[tuple[str, float]]) -> tuple[Evidence, Step]:
+    """Mirror requests until the shadow phase ends: the step is `advance` or `roll_back`."""
+    evidence, step, seq = start_evidence(rollout), None, 1
     state = RolloutState(
-        rollout=rollout.ref, phase="ramp", stage=0, share=cell.ramp[0], revision=1, since=START,
+        rollout=rollout.ref, phase="shadow", stage=0, share=0.0, revision=1, since=START,
         deadline=START + timedelta(days=7), reason="simulated",
     )  # fmt: skip
+    while step is None or step.action == "wait":
+        traces: list[Trace] = []
+        for _ in range(POLL):
+            user, own_rate = next(arrivals)
+            found = [world.outcomes(is_candidate, 0.0, own_rate) for is_candidate in (False, True)]
+            traces += mirrored(rollout, seq, user, found)
+            seq += 2
+        evidence = extend(evidence, traces, (), state, START)
+        step = next_step(rollout, state, evidence, START)
+    return evidence, step
+
+
+def simulate(cell: Cell, seed: int) -> Run:
+    """Take one rollout from shadow to a decision, or to the last unit."""
+    rollout, world = rollout_of(cell, f"{cell.name}:{seed}"), World(cell, seed)
+    arrivals = world.arrivals()
+    evidence, step = shadow(rollout, world, arrivals)
+    if step.action != "advance":
+        return Run(OUTCOMES[step.action], 0, 0, in_shadow=True, z_alarm=False, request_alarm=False)
+    seen, waiting, arms = dict[str, Seen](), list[Unit](), Arms()
+    state = RolloutState(
+        rollout=rollout.ref, phase="ramp", stage=0, share=step.share, revision=2, since=START,
+        deadline=START + timedelta(days=7), reason="simulated", baseline=step.baseline,
+    )  # fmt: skip
     exposed, z_alarm, every = 0, False, EveryRequest()
-    for place, (user, own_rate) in enumerate(world.arrivals(), start=1):
+    for place, (user, own_rate) in enumerate(arrivals, start=1):
         arm = assign(rollout, state, user, seen.get(user))
         is_candidate = arm.arm == "candidate"
         outcomes = world.outcomes(is_candidate, state.share, own_rate)
@@ -187,46 +207,9 @@ def simulate(cell: Cell, seed: int) -> Run:
             state = state.model_copy(update={"stage": step.stage, "share": step.share})
         elif step.action != "wait" or place >= cell.max_units:
             outcome = OUTCOMES.get(step.action, "undecided")
-            return Run(outcome, sum(evidence.units), exposed, z_alarm, every.process.peak >= log(1 / ALPHA))
+            request_alarm = every.process.peak >= log(1 / ALPHA)
+            return Run(outcome, sum(evidence.units), exposed, False, z_alarm, request_alarm)
     raise AssertionError("arrivals never end")
-
-
-@dataclass
-class EveryRequest:
-    """The same test fed with every request at p = share, forgetting that users were assigned long ago."""
-
-    process: EProcess = NO_EVIDENCE
-    num: int = 0
-    bad: float = 0.0
-
-    def add(self, is_candidate: bool, p: float, outcome: float) -> None:
-        """Take in one request."""
-        expected = expected_outcome(self.num, self.bad)
-        bet = bet_worse(is_candidate=is_candidate, p=p, outcome=outcome, expected=expected, delta=0.0)
-        self.process = update(self.process, bet, scale=4 * p)
-        if not is_candidate:
-            self.num, self.bad = self.num + 1, self.bad + outcome
-
-
-def peers(seed: int, pairs: int = 6_000, rate: float = 0.05, window: int = 100) -> tuple[bool, bool, bool]:
-    """Compare equal arms for 6,000 units each; say which rule rolls the candidate back.
-
-    Returns:
-        "1.5 times the incumbent's rate in three windows" of 100 answers an arm, the peeked z-test, ours (one
-        guardrail, alpha .01).
-    """
-    rng, arms, ours, part, high, z_alarm = random.Random(seed), Arms(), EveryRequest(), Arms(), 0, False
-    for place in range(1, 2 * pairs + 1):
-        is_candidate, bad = place % 2 == 0, float(rng.random() < rate)
-        arms.add(is_candidate, bad)
-        part.add(is_candidate, bad)
-        ours.add(rng.random() < 0.5, 0.5, bad)
-        if place % LOOK_EVERY == 0:
-            z_alarm = z_alarm or arms.is_worse()
-        if place % (2 * window) == 0:
-            high += part.bad[1] > 1.5 * part.bad[0]
-            part = Arms()
-    return high >= 3, z_alarm, ours.process.peak >= log(1 / ALPHA)
 
 
 def share(count: int, total: int) -> str:
@@ -245,7 +228,8 @@ def line(cell: Cell, runs: list[Run]) -> str:
     middle, high = total // 2, int(0.9 * total)
     naive = [share(sum(r.z_alarm for r in runs), total), share(sum(r.request_alarm for r in runs), total)]
     figures = [f"{units[middle]:,} / {units[high]:,}", f"{exposed[middle]:,} / {exposed[high]:,}"]
-    return "| " + " | ".join([cell.name, *ends, *figures, *naive]) + " |"
+    in_shadow = f"{sum(run.in_shadow for run in runs) / total:.1%}"
+    return "| " + " | ".join([cell.name, *ends, in_shadow, *figures, *naive]) + " |"
 
 
 def main() -> None:
@@ -259,8 +243,10 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write every run here")
     options = parser.parse_args()
     began, seeds = time.process_time(), range(options.seed * 10_000, options.seed * 10_000 + options.runs)
-    print("| world | promoted | rolled back | units, median / p90 | exposed | peeked z | each request |")
-    print("|---|---|---|---|---|---|---|")
+    print(
+        "| world | promoted | rolled back | in shadow | units, median / p90 | exposed | peeked z | each request |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
     kept: dict[str, object] = {}
     for cell in [cell for cell in CELLS if options.cells in cell.name]:
         runs = [simulate(cell, seed) for seed in seeds]

@@ -33,10 +33,12 @@ class CannedAnswers(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Remember where answers go."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
+        """Answer every request that is complete."""
         self._waiting += data
         while (end := self._waiting.find(b"\r\n\r\n")) >= 0:
             head = self._waiting[:end]

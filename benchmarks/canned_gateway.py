@@ -18,7 +18,6 @@ from functools import cached_property
 from pathlib import Path
 
 from canned_engine import TOKEN
-
 from tunewright.app import App
 from tunewright.backends.engine.client import EngineClient
 from tunewright.cli.progress import PlainProgress

@@ -4,11 +4,14 @@
 
 Counts new tokens a second of CPU time, prompts of 48 tokens and answers of 64, greedy, without an end token.
 Arms take turns, so that a busy machine slows all of them alike; printed are the median and its ratio to
-`generate`.
+`generate`, and what eight resident adapters cost: one of them for a whole batch, and all mixed in one batch.
+Exit code 1 when a target is missed.
 """
 
 import argparse
+import itertools
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -29,6 +32,10 @@ PROMPT_TOKENS = 48
 NEW_TOKENS = 64
 BATCHES = (1, 8, 32)
 NUM_ADAPTERS = 8
+PEER, BASE, ONE, MIXED = "generate", "engine, base", "eight held, one used", "engine, eight mixed"
+MIN_SPEEDUP = 1.1
+MAX_LOSS = {ONE: 0.10, MIXED: 0.35}
+"""Of the base's rate, in a batch of at least eight."""
 
 
 def load(base: Path) -> PreTrainedModel:
@@ -91,6 +98,19 @@ def measure(arms: dict[str, Callable[[torch.Tensor], None]], num_rows: int, voca
     return {name: statistics.median(values) for name, values in rates.items()}
 
 
+def judge(rates: dict[str, float], num_rows: int) -> list[bool]:
+    """Say whether the targets are kept at this batch size; adapters are judged from a batch of eight on."""
+    speedup = rates[BASE] / rates[PEER]
+    verdicts = [speedup >= MIN_SPEEDUP]
+    words = [f"{speedup:.2f}x generate (target {MIN_SPEEDUP}x)"]
+    for arm, most in MAX_LOSS.items() if num_rows >= NUM_ADAPTERS else ():
+        loss = 1 - rates[arm] / rates[BASE]
+        verdicts.append(loss <= most)
+        words.append(f"{arm}: {loss:.0%} loss (at most {most:.0%})")
+    print(f"       {'; '.join(words)}: {'met' if all(verdicts) else 'MISSED'}")
+    return verdicts
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -111,20 +131,24 @@ def main() -> None:
     adapters: list[Adapter | None] = [
         random_adapter(ours, seed, options.rank) for seed in range(NUM_ADAPTERS)
     ]
+    turns = itertools.cycle(adapters)
     arms: dict[str, Callable[[torch.Tensor], None]] = {
-        "generate": lambda tokens: generate(peer, tokens),
-        "engine, base": lambda tokens: decode(ours, tokens, [None]),
-        "engine, one adapter": lambda tokens: decode(ours, tokens, adapters[:1]),
-        "engine, eight mixed": lambda tokens: decode(ours, tokens, adapters),
+        PEER: lambda tokens: generate(peer, tokens),
+        BASE: lambda tokens: decode(ours, tokens, [None]),
+        ONE: lambda tokens: decode(ours, tokens, [next(turns)]),
+        MIXED: lambda tokens: decode(ours, tokens, adapters),
         "engine, general way": lambda tokens: decode(general, tokens, [None]),
     }
     print(f"new tokens a CPU second, {options.threads} threads, rank {options.rank}, base {options.base}")
     print("batch  " + "  ".join(f"{name:>22}" for name in arms))
+    verdicts: list[bool] = []
     with torch.inference_mode():
         for num_rows in BATCHES:
             rates = measure(arms, num_rows, int(peer.config.vocab_size), options.repeats)
-            cells = [f"{rate:>13.0f} ({rate / rates['generate']:.2f}x)" for rate in rates.values()]
+            cells = [f"{rate:>13.0f} ({rate / rates[PEER]:.2f}x)" for rate in rates.values()]
             print(f"{num_rows:>5}  " + "  ".join(f"{cell:>22}" for cell in cells), flush=True)
+            verdicts += judge(rates, num_rows)
+    sys.exit(0 if all(verdicts) else 1)
 
 
 if __name__ == "__main__":

@@ -6,35 +6,30 @@ import random
 import statistics
 import sys
 import time
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 
 from bench_processes import HERE, copied, machine, quantile
-from wire_client import CHAT, Connections, post
-
+from gateway_crowd import WAIT_S, Crowd, asking, until_holds
 from tunewright.app import App, open_app
 from tunewright.cli.progress import PlainProgress
 from tunewright.deploy.policy import default_policy
 from tunewright.errors import UsageError
 from tunewright.pipeline.rollout_start import start_with
+from tunewright.pipeline.rollout_verbs import RolloutVerbs
+from tunewright.ports import Live, Ports
 from tunewright.records import ModelVersion, Rollout
-from tunewright.server.gateway import build_gateway
-from tunewright.server.listening import listening, take_port
-from tunewright.server.options import GatewayOptions
 from tunewright.server.runtime import Runtime
 from tunewright.server.seams import Asked, Caller, Finish
-from tunewright.settings import load_settings
+from tunewright.settings import Settings, load_settings
+from wire_client import CHAT
 
 TARGET_HERE_S, TARGET_POLLED_S, TARGET_ZERO_S = 0.050, 1.0, 1.0
 CHAMPION = "champion"
-CLIENTS = 4
-"""Few enough that the gateway still mirrors to a shadow."""
 AFTER_S = 1.0
 PROBE_S = 0.001
-WAIT_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -44,6 +39,16 @@ class Flips:
     here: int = 200
     polled: int = 60
     rollbacks: int = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """The workspace as the runtime needs it."""
+
+    settings: Settings
+    ports: Ports
+    live: Live
+    rollouts: RolloutVerbs
 
 
 @dataclass(frozen=True)
@@ -74,7 +79,7 @@ class Measured:
             and self.failed == 0
         )
 
-    def to_json(self) -> dict[str, object]:
+    def to_json(self) -> Mapping[str, object]:
         """Dump to plain JSON values."""
         return asdict(self) | {"is_met": self.is_met}
 
@@ -87,21 +92,11 @@ class Measured:
                 _line("then, to the first request that follows; target p99 < 50", self.here_s),
                 _line("the same, moved in another process; target p99 < 1,000", self.polled_s),
                 _line("roll back to the candidate's last request; target < 1,000", self.zero_s),
-                f"around the roll backs: {self.requests} requests, {self.candidate_requests} to the candidate, "
+                f"around these: {self.requests} requests, {self.candidate_requests} to the candidate, "
                 f"{self.failed} failed (target 0)",
                 f"all targets: {'met' if self.is_met else 'MISSED'}",
             ]
         )
-
-
-@dataclass
-class Crowd:
-    """Clients that go on asking."""
-
-    asked: int = 0
-    failed: int = 0
-    of_digest: dict[str, int] = field(default_factory=dict[str, int])
-    is_over: bool = False
 
 
 class Prober:
@@ -138,7 +133,7 @@ def measure_flips(workspace: Path, keys: Path, flips: Flips) -> Measured:
 
 async def _measure(app: App, flips: Flips) -> Measured:
     pair = _pair(app)
-    runtime = Runtime(app)
+    runtime = Runtime(Served(app.settings, app.ports, app.live, app.rollouts))
     await runtime.start()
     try:
         prober = Prober(runtime, pair[0].ref.name)
@@ -149,7 +144,7 @@ async def _measure(app: App, flips: Flips) -> Measured:
         polled_s = await _flip_elsewhere(app, prober, pair, flips.polled)
         zero_s: list[float] = []
         crowd, candidates = Crowd(), 0
-        async with _asking(app, runtime, pair[0].ref.name, crowd):
+        async with asking(app, runtime, pair[0].ref.name, crowd):
             for _ in range(flips.rollbacks):
                 seconds, number = await _roll_back_once(app, runtime, pair, crowd)
                 zero_s.append(seconds)
@@ -168,7 +163,7 @@ def _pair(app: App) -> tuple[ModelVersion, ModelVersion]:
         versions = [model for model in models if model.ref.name == name]
         if len(versions) > 1:
             return versions[-1], versions[-2]
-    sys.exit("the workspace holds no two versions of one model; expected that of a finished `tunewright demo`")
+    sys.exit("the workspace holds no two versions of one model; expected a finished demo")
 
 
 def _move(app: App, model: ModelVersion) -> None:
@@ -219,42 +214,6 @@ async def _flip_elsewhere(
     return flips_s
 
 
-@asynccontextmanager
-async def _asking(app: App, runtime: Runtime, name: str, crowd: Crowd) -> AsyncGenerator[None]:
-    """Keep clients asking over HTTP while the block runs."""
-    secret = (await asyncio.to_thread(app.keys.add, "caller", "benchmark", "none")).secret
-    await _until(lambda: runtime.caller(secret) is not None, "the key to be known")
-    taken = take_port("127.0.0.1", 0)
-    async with listening(build_gateway(runtime, GatewayOptions()), taken):
-        port = taken.getsockname()[1]
-        clients = [asyncio.create_task(_ask_on(port, secret, name, crowd)) for _ in range(CLIENTS)]
-        try:
-            yield
-        finally:
-            crowd.is_over = True
-            await asyncio.gather(*clients)
-    taken.close()
-
-
-async def _ask_on(port: int, secret: str, name: str, crowd: Crowd) -> None:
-    connections = Connections(port)
-    while not crowd.is_over:
-        crowd.asked += 1
-        fields: dict[str, object] = {
-            "model": name,
-            "messages": [{"role": "user", "content": "Where is my order?"}],
-            "max_tokens": 24,
-            "user": f"user-{crowd.asked}",
-        }
-        answer = await connections.ask(post(CHAT, secret, fields))
-        if answer.status != 200:
-            crowd.failed += 1
-            continue
-        digest = json.loads(answer.body)["tunewright"]["digest"]
-        crowd.of_digest[digest] = crowd.of_digest.get(digest, 0) + 1
-    connections.close()
-
-
 async def _roll_back_once(
     app: App, runtime: Runtime, pair: tuple[ModelVersion, ModelVersion], crowd: Crowd
 ) -> tuple[float, int]:
@@ -267,7 +226,7 @@ async def _roll_back_once(
     candidate = pair[0] if pair[1].ref == champion else pair[1]
     rollout = await asyncio.to_thread(_start, app, candidate)
     crowd.of_digest.pop(candidate.adapter, None)
-    await _until(lambda: crowd.of_digest.get(candidate.adapter, 0) >= 10, f"traffic for {candidate.ref}")
+    await until_holds(lambda: crowd.of_digest.get(candidate.adapter, 0) >= 10, f"traffic for {candidate.ref}")
     called_at = app.ports.clock()
     await asyncio.to_thread(app.rollouts.roll_back, str(rollout.ref), "benchmark")
     await asyncio.sleep(AFTER_S)
@@ -291,14 +250,6 @@ def _admitted(app: App, rollout: Rollout) -> list[datetime]:
     if not found:
         raise UsageError(f"rollout {rollout.ref} gave its candidate no request; expected half of them")
     return found
-
-
-async def _until(holds: Callable[[], bool], what: str) -> None:
-    deadline_s = time.monotonic() + WAIT_S
-    while not holds():
-        if time.monotonic() > deadline_s:
-            sys.exit(f"waited {WAIT_S:g} s for {what} in vain")
-        await asyncio.sleep(0.01)
 
 
 def _line(what: str, seconds: list[float]) -> str:

@@ -4,7 +4,7 @@ import gc
 import shutil
 import socket
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -65,7 +65,7 @@ class Overhead:
             for one in ours
         )
 
-    def to_json(self) -> dict[str, object]:
+    def to_json(self) -> Mapping[str, object]:
         """Dump to plain JSON values."""
         return asdict(self) | {"is_met": self.is_met}
 
@@ -73,7 +73,7 @@ class Overhead:
         """Print as a table."""
         lines = [
             f"{self.rate:g} requests a second, {self.rounds} alternating rounds; {self.machine}",
-            f"gateway: {self.gateway_cpu_share:.2f} of one core while it answered; milliseconds from due time",
+            f"gateway: {self.gateway_cpu_share:.2f} of one core while it answered; times in milliseconds",
             f"{'':<20}{'n':>6} {'failed':>6} {'p50':>7} {'p99':>8} {'first p50':>10} {'first p99':>10} "
             f"{'added p50':>10} {'added p99':>10}",
         ]

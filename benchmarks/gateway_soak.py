@@ -6,12 +6,13 @@ import sqlite3
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import orjson
+
 from bench_processes import Child, child, first_key, machine, resident_mb
 from wire_client import CHAT, FEEDBACK, TEXT, Answer, Connections, get, post, run
 
@@ -72,7 +73,7 @@ class Soak:
         expected = set(self.statuses) <= {"200", "400", "404"}
         return self.lost == 0 and self.growth_mb <= self.bound_mb and expected
 
-    def to_json(self) -> dict[str, object]:
+    def to_json(self) -> Mapping[str, object]:
         """Dump to plain JSON values."""
         judged = {"growth_mb": self.growth_mb, "bound_mb": self.bound_mb, "lost": self.lost}
         return asdict(self) | judged | {"is_met": self.is_met}
@@ -90,7 +91,7 @@ class Soak:
                 f"bound {self.bound_mb:.1f} MB",
                 f"requests admitted {self.admitted}, traces stored {self.stored}, told but not stored "
                 f"{self.unknown}, counted as lost {self.counted_lost}; traces.db {self.store_mb:.1f} MB",
-                f"no lost trace, no failure, no growth beyond the bound: {'met' if self.is_met else 'MISSED'}",
+                f"nothing lost, nothing failed, memory within bound: {'met' if self.is_met else 'MISSED'}",
             ]
         )
 
@@ -170,8 +171,8 @@ async def _one(connections: Connections, secret: str, draw: random.Random, tally
 async def _ask(connections: Connections, secret: str, draw: random.Random, tally: Tally) -> None:
     form, fields = draw.random(), _fields(draw)
     if form < TEXTS:
-        fields["prompt"] = "\n".join(turn["content"] for turn in fields.pop("messages"))
-        answer = await connections.ask(post(TEXT, secret, fields))
+        del fields["messages"]
+        answer = await connections.ask(post(TEXT, secret, fields | {"prompt": _words(draw)}))
     else:
         is_stream = form < TEXTS + STREAMED
         answer = await connections.ask(post(CHAT, secret, fields | {"stream": is_stream}))
@@ -188,14 +189,17 @@ async def _ask(connections: Connections, secret: str, draw: random.Random, tally
 
 
 def _fields(draw: random.Random) -> dict[str, object]:
-    words = " ".join(draw.choices("house blend order bag late open warm cup send again".split(), k=60))
     system = {"role": "system", "content": "Answer as the shop."}
     return {
         "model": "base",
-        "messages": [system, {"role": "user", "content": words}],
+        "messages": [system, {"role": "user", "content": _words(draw)}],
         "max_tokens": 32,
         "user": f"user-{draw.randrange(100_000)}",
     }
+
+
+def _words(draw: random.Random) -> str:
+    return " ".join(draw.choices("house blend order bag late open warm cup send again".split(), k=60))
 
 
 def _wrong(secret: str, draw: random.Random) -> bytes:
@@ -221,12 +225,12 @@ def _told(answer: Answer) -> dict[str, str]:
     return orjson.loads(body)["tunewright"]
 
 
-async def _metrics(gateway: Child) -> Counter[str]:
+async def _metrics(gateway: Child) -> dict[str, float]:
     """Sum /metrics over labels."""
     answer = await Connections(gateway.port).ask(get("/metrics", first_key(gateway, "operator")))
-    figures = Counter[str]()
+    figures: dict[str, float] = {}
     for name, value in _samples(answer.body.decode()):
-        figures[name] += value
+        figures[name] = figures.get(name, 0.0) + value
     return figures
 
 

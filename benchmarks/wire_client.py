@@ -98,7 +98,9 @@ async def read_answer(reader: asyncio.StreamReader) -> Answer:
     return Answer(status, b"".join(parts), first_s or time.monotonic())
 
 
-async def open_loop(port: int, request_of: Callable[[int], bytes], *, rate: float, number: int) -> list[Timing]:
+async def open_loop(
+    port: int, request_of: Callable[[int], bytes], *, rate: float, number: int
+) -> list[Timing]:
     """Send requests evenly spaced, whatever the answers do; each counts from the moment it was due."""
     connections, start_s = Connections(port), time.monotonic() + 0.05
 

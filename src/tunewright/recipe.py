@@ -210,7 +210,7 @@ class DeploySection(Record):
     """Chance that a candidate worse by `margin` is promoted."""
     shadow_requests: int = Field(default=200, ge=1)
     """Requests answered by both, shown from the champion only, before the ramp begins."""
-    min_units: int = Field(default=200, ge=1)
+    min_units: int = Field(default=275, ge=1)
     """Users a stage must have observed at least."""
     min_stage_s: float = Field(default=0.0, ge=0)
     """Seconds a stage lasts at least."""

@@ -19,15 +19,16 @@ PACKAGE = Path(tunewright.__file__).parent
 VERSIONS = {"curate": CURATE, "train": TRAIN, "evals": EVALUATE, "registry": REGISTER}
 PINS = {
     "curate": (1, "5186c593e2c942a3"),
-    "train": (1, "bfa213cba3ce1b9d"),
-    "evals": (1, "65926ffc9eae5673"),
-    "registry": (1, "7d9841a5c8ac42d9"),
+    "train": (1, "4e1ee926177d6ba9"),
+    "evals": (1, "ca9fea88fcc44a0c"),
+    "registry": (1, "4ecd24376db86b73"),
 }
 CORE_OF = {
     "curate": ("text", "joins", "lexical", "clusters", "rows"),
-    "train": ("tokens", "chat_template", "rows"),
+    "train": ("tokens", "chat_template", "template_budget", "template_guard", "rows"),
     "evals": (
-        "tokens", "chat_template", "text", "joins", "lexical", "clusters", "rows", "stats", "stats_bootstrap",
+        "tokens", "chat_template", "template_budget", "template_guard",
+        "text", "joins", "lexical", "clusters", "rows", "stats", "stats_bootstrap",
         "stats_clusters", "stats_distributions", "stats_paired", "scorers", "scorer_base", "scorer_classes",
         "scorer_json", "scorer_run", "scorer_text",
     ),

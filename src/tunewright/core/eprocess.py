@@ -116,6 +116,11 @@ def bet_pair_worse(candidate: float, incumbent: float) -> Bet:
     return Bet(candidate - incumbent, 1.0)
 
 
+def bet_pair_not_worse(candidate: float, incumbent: float, *, margin: float) -> Bet:
+    """Bet that it exceeds the incumbent's by less than the margin (below 1) on average: the mirror."""
+    return Bet(margin - (candidate - incumbent), 1.0 - margin)
+
+
 def rounds_needed(
     process: EProcess, rounds: Sequence[tuple[float, Bet]], *, scale: float, target: float
 ) -> float | None:

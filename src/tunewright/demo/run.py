@@ -38,6 +38,7 @@ from tunewright.pipeline.flow import Outcome
 from tunewright.pipeline.load import load_recipe
 from tunewright.pipeline.report import write_report
 from tunewright.ports import Progress
+from tunewright.recipe import Recipe
 from tunewright.records import Rollout
 from tunewright.settings import Settings, load_settings
 from tunewright.values import Json
@@ -116,8 +117,14 @@ def _live(
         with _timed(phases, "canary_bad"), _recipe(ROUNDS[-1]) as path:
             plan = RollbackPlan(bad_steps=BAD_STEPS, max_requests=BAD_REQUESTS, seed=BAD_SEED)
             customers = shop_customers(seed=BAD_SEED, count=BAD_REQUESTS)
-            bad = drill_rollback(app, load_recipe(path), target, customers, plan=plan)
+            bad = drill_rollback(app, _in_short(load_recipe(path)), target, customers, plan=plan)
     return good, flywheel, bad
+
+
+def _in_short(recipe: Recipe) -> Recipe:
+    """Let the drill's rollout pass quickly through shadow and first stages."""
+    deploy = recipe.deploy.model_copy(update={"shadow_requests": 60, "min_units": 40})
+    return recipe.model_copy(update={"deploy": deploy})
 
 
 def _rollout_of(app: App, outcome: Outcome) -> Rollout:

@@ -179,7 +179,7 @@ def _gate_line(gate: Mapping[str, Json]) -> str:
 def _canary_line(good: Mapping[str, Json]) -> str:
     return (
         f"{good['candidate']} against {good['incumbent']}: {_words(good['outcome'])} after "
-        f"{good['requests']} requests. {good['reason']}"
+        f"{good['requests']} requests, {_short(good['reason'])}."
     )
 
 
@@ -194,7 +194,7 @@ def _bad_line(bad: Mapping[str, Json]) -> str:
     return (
         f"{bad['candidate']}, waived past the gate: {_words(bad['outcome'])} after {bad['exposed']} exposed "
         f"users, {bad['seconds_to_zero']} s from decision to zero traffic, {bad['failed_in_flight']} failed "
-        f"requests. {bad['reason']}"
+        f"requests; {_short(bad['reason'])}."
     )
 
 
@@ -227,6 +227,11 @@ def _part(values: Mapping[str, Json], name: str) -> Mapping[str, Json]:
 
 def _percent(share: Json) -> str:
     return "none" if share is None else f"{float(str(share)):.0%}"
+
+
+def _short(reason: Json) -> str:
+    """Cut a reason before its figures; the report and `rollout status` hold them."""
+    return str(reason).partition(":")[0].partition(" (")[0]
 
 
 def _words(outcome: Json) -> str:

@@ -13,7 +13,7 @@ from typing import Literal
 from tunewright.core.eprocess import log_e
 from tunewright.deploy.evidence import Evidence, baseline_of
 from tunewright.deploy.kill_switches import tripped
-from tunewright.deploy.outcomes import SHADOW_PREFIX, Guardrail, num_tests
+from tunewright.deploy.outcomes import Guardrail
 from tunewright.deploy.tracks import is_proven
 from tunewright.records import LIVE_PHASES, Baseline, Rollout, RolloutPolicy, RolloutState
 from tunewright.values import Json
@@ -93,8 +93,8 @@ def next_step(rollout: Rollout, state: RolloutState, evidence: Evidence, now: da
 
 
 def rollback_target(evidence: Evidence) -> float:
-    """Natural log of the e-value at which one test rolls back: alpha split over all tests."""
-    return log(num_tests(evidence.guardrails) / evidence.policy.alpha)
+    """Natural log of the e-value at which one test rolls back: alpha split over the guardrails."""
+    return log(len(evidence.guardrails) / evidence.policy.alpha)
 
 
 def promote_target(policy: RolloutPolicy) -> float:
@@ -124,21 +124,22 @@ def _kill(case: _Case) -> Step | None:
 def _alarm(case: _Case) -> Step | None:
     """Roll back on the highest e-value a test ever had: an alarm that went off stays an alarm."""
     evidence, target = case.evidence, rollback_target(case.evidence)
-    tests = [(name, track.rollback, track) for name, track in evidence.tracks.items()]
-    pairs = [(SHADOW_PREFIX + name, track.rollback, track) for name, track in evidence.pair_tracks.items()]
-    for name, process, track in [*tests, *pairs]:
-        if process.peak < target:
+    for name, track in evidence.tracks.items():
+        peak = track.rollback.peak
+        if peak < target:
             continue
         reason = (
             f"{name} is worse on the candidate: bad outcomes {track.words()}; e-value "
-            f"{_number(process.peak)} reached {_number(target)} "
-            f"(alpha {case.policy.alpha:g} split over {num_tests(evidence.guardrails)} tests)"
+            f"{_number(peak)} reached {_number(target)} "
+            f"(alpha {case.policy.alpha:g} split over {len(evidence.guardrails)} guardrails)"
         )
         figures: dict[str, Json] = {
             "candidate": [track.candidate.bad, track.candidate.num],
             "incumbent": [track.incumbent.bad, track.incumbent.num],
+            "mirrored_candidate": [track.mirrored.candidate.bad, track.mirrored.candidate.num],
+            "mirrored_incumbent": [track.mirrored.incumbent.bad, track.mirrored.incumbent.num],
         }
-        log_values: dict[str, Json] = {"log_e": process.peak, "threshold": target}
+        log_values: dict[str, Json] = {"log_e": peak, "threshold": target}
         return case.step("roll_back", reason, rule="alarm", guardrail=name, **log_values, **figures)
     return None
 

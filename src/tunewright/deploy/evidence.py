@@ -25,7 +25,7 @@ from tunewright.deploy.outcomes import (
     instant_outcomes,
     is_engine_stopped,
 )
-from tunewright.deploy.tracks import PairTrack, Track, observe, observe_pair
+from tunewright.deploy.tracks import Track, observe, observe_pair
 from tunewright.records import Baseline, Feedback, Rollout, RolloutPolicy, RolloutState, Trace
 
 MAX_ORIGINALS = 10_000
@@ -62,15 +62,15 @@ class Evidence:
     policy: RolloutPolicy
     guardrails: tuple[Guardrail, ...]
     tracks: Mapping[str, Track]
-    """Guardrail -> randomised units."""
-    pair_tracks: Mapping[str, PairTrack]
-    """Guardrail -> mirrored pairs, for those that are compared in shadow."""
+    """Guardrail -> mirrored pairs and randomised units."""
     stage_units: tuple[int, ...]
     """Observed units by stage of the ramp."""
     upto_seq: int = 0
     """Everything up to here is taken in; read on beyond it."""
     num_pairs: int = 0
     """Requests that both arms have answered, or failed at, in shadow."""
+    paired_units: frozenset[str] = frozenset()
+    """Units with such a request; only the first of each is evidence, as in the ramp."""
     units: tuple[int, int] = (0, 0)
     """Observed units of incumbent and candidate."""
     windows_over: tuple[int, int] = (0, 0)
@@ -92,13 +92,14 @@ class Evidence:
 
     @property
     def log_e(self) -> Mapping[tuple[str, str], float]:
-        """(guardrail, `rollback` or `promote`) -> natural log of the e-value now."""
+        """(guardrail, `rollback` or `promote`) -> log of the e-value now; `shadow:` is a part of it."""
         found: dict[tuple[str, str], float] = {}
         for name, track in self.tracks.items():
             found[name, "rollback"] = log_e(track.rollback)
             found[name, "promote"] = log_e(track.promote)
-        for name, pairs in self.pair_tracks.items():
-            found[SHADOW_PREFIX + name, "rollback"] = log_e(pairs.rollback)
+            if track.mirrored.rollback.count:
+                found[SHADOW_PREFIX + name, "rollback"] = log_e(track.mirrored.rollback)
+                found[SHADOW_PREFIX + name, "promote"] = log_e(track.mirrored.promote)
         return found
 
 
@@ -109,7 +110,6 @@ def start_evidence(rollout: Rollout) -> Evidence:
         policy=rollout.policy,
         guardrails=rails,
         tracks={rail.name: Track() for rail in rails},
-        pair_tracks={rail.name: PairTrack() for rail in rails if rail.is_paired},
         stage_units=(0,) * len(rollout.policy.ramp),
     )
 
@@ -182,10 +182,10 @@ class _Fold:
         self.baseline = baseline
         self.rails = {rail.name: rail for rail in evidence.guardrails}
         self.tracks = dict(evidence.tracks)
-        self.pair_tracks = dict(evidence.pair_tracks)
         self.stage_units = list(evidence.stage_units)
         self.upto_seq = evidence.upto_seq
         self.num_pairs = evidence.num_pairs
+        self.paired_units = set(evidence.paired_units)
         self.units = list(evidence.units)
         self.windows_over = list(evidence.windows_over)
         self.exposed = evidence.exposed
@@ -244,20 +244,24 @@ class _Fold:
         self.originals[trace.id] = self._paired_outcomes(trace)
         if len(self.originals) > MAX_ORIGINALS:
             del self.originals[next(iter(self.originals))]
-        sample = _baseline_sample(trace)
-        if sample is not None:
+        if (sample := _baseline_sample(trace)) is not None:
             self.samples.append(sample)
 
     def _pair(self, mirrored: Trace, original_id: str) -> None:
-        original = self.originals.pop(original_id, None)
-        if original is None:
+        if (original := self.originals.pop(original_id, None)) is None:
             return
         twin = self._paired_outcomes(mirrored)
-        self.num_pairs += original[ERRORS] is not None and twin[ERRORS] is not None
-        for name, track in self.pair_tracks.items():
-            ours, theirs = twin[name], original[name]
+        if original[ERRORS] is None or twin[ERRORS] is None:
+            return
+        self.num_pairs += 1
+        if mirrored.unit in self.paired_units:
+            return
+        self.paired_units.add(mirrored.unit)
+        for name, ours in twin.items():
+            theirs = original[name]
             if ours is not None and theirs is not None:
-                self.pair_tracks[name] = observe_pair(track, candidate=ours, incumbent=theirs)
+                track, rail = self.tracks[name], self.rails[name]
+                self.tracks[name] = observe_pair(track, rail, candidate=ours, incumbent=theirs)
 
     def _paired_outcomes(self, trace: Trace) -> Mapping[str, float | None]:
         """Judge by the paired guardrails; a stopped engine hits one twin only, so it says nothing."""
@@ -271,10 +275,10 @@ class _Fold:
             policy=self.start.policy,
             guardrails=self.start.guardrails,
             tracks=self.tracks,
-            pair_tracks=self.pair_tracks,
             stage_units=tuple(self.stage_units),
             upto_seq=self.upto_seq,
             num_pairs=self.num_pairs,
+            paired_units=frozenset(self.paired_units),
             units=(self.units[0], self.units[1]),
             windows_over=(self.windows_over[0], self.windows_over[1]),
             exposed=self.exposed,

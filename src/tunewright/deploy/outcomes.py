@@ -31,7 +31,7 @@ class Guardrail:
     is_required: bool
     """Whether promotion needs that proof."""
     is_paired: bool
-    """Whether mirrored requests are compared by it before any user is exposed."""
+    """Whether mirrored requests are evidence on it before any user is exposed; only where delta is 0."""
 
 
 def guardrails(policy: RolloutPolicy) -> tuple[Guardrail, ...]:
@@ -54,11 +54,6 @@ def guardrails(policy: RolloutPolicy) -> tuple[Guardrail, ...]:
         cost(OUTPUT_TOKENS, policy.tokens_slack),
         quality(FEEDBACK, is_required=policy.feedback_required),
     )
-
-
-def num_tests(rails: Sequence[Guardrail]) -> int:
-    """Count the tests that alpha is split over: one a guardrail, one more where pairs are compared."""
-    return len(rails) + sum(rail.is_paired for rail in rails)
 
 
 def error_outcome(trace: Trace) -> float | None:

@@ -1,6 +1,10 @@
-"""What is known of one guardrail: both e-processes, and plain counts to tell people about."""
+"""What is known of one guardrail: both e-processes, and plain counts to tell people about.
 
-from dataclasses import dataclass
+Mirrored pairs and randomised units test the same hypotheses, so they multiply into the same two processes:
+the ramp begins with the fortunes that the shadow phase has won or lost. One guardrail is one test.
+"""
+
+from dataclasses import dataclass, replace
 
 from tunewright.core.eprocess import (
     NO_EVIDENCE,
@@ -8,6 +12,7 @@ from tunewright.core.eprocess import (
     Bet,
     EProcess,
     bet_not_worse,
+    bet_pair_not_worse,
     bet_pair_worse,
     bet_worse,
     expected_outcome,
@@ -51,32 +56,46 @@ NOTHING_COUNTED = ArmCount()
 
 
 @dataclass(frozen=True, slots=True)
-class Track:
-    """One guardrail on randomised units."""
+class PairTrack:
+    """What the mirrored pairs of a guardrail say alone: to be told, the decision takes `Track`."""
 
     rollback: EProcess = NO_EVIDENCE
-    """Bets that the candidate is worse by more than the guardrail's delta."""
     promote: EProcess = NO_EVIDENCE
-    """Bets that it is worse by less than the guardrail's margin."""
     incumbent: ArmCount = NOTHING_COUNTED
     candidate: ArmCount = NOTHING_COUNTED
 
     def words(self) -> str:
         """Say both arms' counts."""
         return f"candidate {self.candidate.words()}, incumbent {self.incumbent.words()}"
+
+
+NOTHING_MIRRORED = PairTrack()
 
 
 @dataclass(frozen=True, slots=True)
-class PairTrack:
-    """One guardrail on mirrored requests, in pairs."""
+class Track:
+    """One guardrail: mirrored pairs, where it has any, and randomised units."""
 
     rollback: EProcess = NO_EVIDENCE
+    """Bets that the candidate is worse by more than the guardrail's delta; on pairs and units."""
+    promote: EProcess = NO_EVIDENCE
+    """Bets that it is worse by less than the guardrail's margin; on pairs and units."""
     incumbent: ArmCount = NOTHING_COUNTED
+    """Users' answers only, as for the candidate."""
     candidate: ArmCount = NOTHING_COUNTED
+    mirrored: PairTrack = NOTHING_MIRRORED
+
+    def live_words(self) -> str:
+        """Say both arms' counts among users' answers."""
+        return f"candidate {self.candidate.words()}, incumbent {self.incumbent.words()}"
 
     def words(self) -> str:
-        """Say both arms' counts."""
-        return f"candidate {self.candidate.words()}, incumbent {self.incumbent.words()}"
+        """Say both arms' counts, mirrored ones apart."""
+        mirrored = f"on mirrored requests {self.mirrored.words()}"
+        if not self.mirrored.rollback.count:
+            return self.live_words()
+        has_units = self.incumbent.num or self.candidate.num
+        return f"{self.live_words()}; {mirrored}" if has_units else mirrored
 
 
 def observe(track: Track, rail: Guardrail, *, is_candidate: bool, p: float, outcome: float) -> Track:
@@ -92,21 +111,30 @@ def observe(track: Track, rail: Guardrail, *, is_candidate: bool, p: float, outc
         update(track.promote, not_worse, scale=scale),
         track.incumbent if is_candidate else track.incumbent.plus(outcome),
         track.candidate.plus(outcome) if is_candidate else track.candidate,
+        track.mirrored,
     )
 
 
-def observe_pair(track: PairTrack, *, candidate: float, incumbent: float) -> PairTrack:
+def observe_pair(track: Track, rail: Guardrail, *, candidate: float, incumbent: float) -> Track:
     """Take in one mirrored request's two outcomes."""
-    bet = bet_pair_worse(candidate, incumbent)
-    return PairTrack(
-        update(track.rollback, bet, scale=PAIR_SCALE),
-        track.incumbent.plus(incumbent),
-        track.candidate.plus(candidate),
+    worse = bet_pair_worse(candidate, incumbent)
+    not_worse = bet_pair_not_worse(candidate, incumbent, margin=rail.margin)
+    alone = track.mirrored
+    return replace(
+        track,
+        rollback=update(track.rollback, worse, scale=PAIR_SCALE),
+        promote=update(track.promote, not_worse, scale=PAIR_SCALE),
+        mirrored=PairTrack(
+            update(alone.rollback, worse, scale=PAIR_SCALE),
+            update(alone.promote, not_worse, scale=PAIR_SCALE),
+            alone.incumbent.plus(incumbent),
+            alone.candidate.plus(candidate),
+        ),
     )
 
 
 def is_proven(track: Track, target: float) -> bool:
-    """Say whether "not worse by the margin" is shown now; never without outcomes of both arms."""
+    """Say whether "not worse by the margin" is shown now; never without users' outcomes of both arms."""
     return track.incumbent.num > 0 and track.candidate.num > 0 and log_e(track.promote) >= target
 
 

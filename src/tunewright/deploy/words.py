@@ -8,7 +8,7 @@ from tunewright.core.eprocess import log_e
 from tunewright.deploy.canary import next_step, open_proofs, promote_target, rollback_target
 from tunewright.deploy.evidence import Evidence
 from tunewright.deploy.outcomes import FEEDBACK, SHADOW_PREFIX, Guardrail
-from tunewright.deploy.tracks import Track, units_needed
+from tunewright.deploy.tracks import PairTrack, Track, units_needed
 from tunewright.records import LIVE_PHASES, Rollout, RolloutState
 from tunewright.values import Json
 
@@ -90,11 +90,18 @@ def _clock(state: RolloutState, now: datetime) -> str:
 def _pairs(rollout: Rollout, state: RolloutState, evidence: Evidence) -> Iterator[str]:
     if state.phase != "shadow" and not evidence.num_pairs:
         return
-    yield f"Mirrored: {evidence.num_pairs} requests compared, {rollout.policy.shadow_requests} needed."
-    for name, track in evidence.pair_tracks.items():
-        if track.rollback.count:
-            e_value = _e_value(log_e(track.rollback))
-            yield f"{SHADOW_PREFIX}{name}: bad outcomes {track.words()}; alarm e-value {e_value}."
+    yield (
+        f"Mirrored: {evidence.num_pairs} requests compared, {rollout.policy.shadow_requests} needed; "
+        f"evidence is the first of each of {len(evidence.paired_units)} users."
+    )
+    for name, track in evidence.tracks.items():
+        alone = track.mirrored
+        if alone.rollback.count:
+            yield (
+                f"{SHADOW_PREFIX}{name}: bad outcomes {alone.words()}; brings an alarm e-value of "
+                f"{_e_value(log_e(alone.rollback))} and a proof e-value of {_e_value(log_e(alone.promote))} "
+                f"into {name}, before any user is exposed."
+            )
 
 
 def _units(state: RolloutState, evidence: Evidence) -> str:
@@ -108,7 +115,7 @@ def _units(state: RolloutState, evidence: Evidence) -> str:
 
 def _guardrail(rail: Guardrail, evidence: Evidence) -> str:
     track = evidence.tracks[rail.name]
-    known = f"{rail.name}: bad outcomes {track.words()}. "
+    known = f"{rail.name}: bad outcomes {track.live_words()}. "
     alarm = (
         f"Alarm: highest e-value {_e_value(track.rollback.peak)}, rolls back at "
         f"{_e_value(rollback_target(evidence))}. "
@@ -155,11 +162,10 @@ def _feedback(evidence: Evidence) -> str:
 
 def _figures(rail: Guardrail, evidence: Evidence) -> dict[str, Json]:
     track = evidence.tracks[rail.name]
-    arms: dict[str, Json] = {
-        name: {"num": count.num, "bad": count.bad, "rate": count.rate()}
-        for name, count in (("candidate", track.candidate), ("incumbent", track.incumbent))
-    }
-    return arms | {
+    mirrored: dict[str, Json] | None = _mirrored(track.mirrored) if rail.is_paired else None
+    return {
+        **_arms(track),
+        "mirrored": mirrored,
         "log_e_rollback": log_e(track.rollback),
         "log_e_rollback_peak": track.rollback.peak,
         "log_e_promote": log_e(track.promote),
@@ -168,6 +174,18 @@ def _figures(rail: Guardrail, evidence: Evidence) -> dict[str, Json]:
         "is_proven": rail not in open_proofs(evidence) if rail.is_required else None,
         "units_needed": _units_open(rail, evidence),
     }
+
+
+def _arms(track: Track | PairTrack) -> dict[str, Json]:
+    return {
+        name: {"num": count.num, "bad": count.bad, "rate": count.rate()}
+        for name, count in (("candidate", track.candidate), ("incumbent", track.incumbent))
+    }
+
+
+def _mirrored(alone: PairTrack) -> dict[str, Json]:
+    """Give what shadow contributed; both values are part of the guardrail's own."""
+    return _arms(alone) | {"log_e_rollback": log_e(alone.rollback), "log_e_promote": log_e(alone.promote)}
 
 
 def _units_open(rail: Guardrail, evidence: Evidence) -> int | None:

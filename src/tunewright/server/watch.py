@@ -182,6 +182,10 @@ def watched(
         watch.give_up("gateway_stopping" if has_client else "client_gone")
         raise
     finally:
-        finish = watch.to_finish()
-        meters.end(watch.ticket.trace, finish)
-        runtime.finish(watch.ticket, finish)
+        asyncio.get_running_loop().call_soon(_close, runtime, meters, watch.ticket, watch.to_finish())
+
+
+def _close(runtime: GatewayRuntime, meters: Meters, ticket: Ticket, finish: Finish) -> None:
+    """Count and close; called once the reply is written, which need not wait for it."""
+    meters.end(ticket.trace, finish)
+    runtime.finish(ticket, finish)
