@@ -11,6 +11,7 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import psutil
 
@@ -84,9 +85,8 @@ def _end(process: "subprocess.Popen[str] | subprocess.Popen[bytes]") -> None:
 
 def first_key(gateway: Child, role: str = "caller") -> str:
     """Read the secret of a key that the gateway made on its first start."""
-    keys = gateway.ready["keys"]
-    assert isinstance(keys, dict)
-    return str(keys[role])
+    keys = cast("dict[str, str]", gateway.ready["keys"])
+    return keys[role]
 
 
 def resident_mb(pid: int) -> float:

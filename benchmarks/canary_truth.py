@@ -1,6 +1,6 @@
 """How often rollouts decide rightly, and how soon: simulated units through the product's own decision.
 
-    python benchmarks/canary_truth.py [--runs 200] [--seed 1] [--cells null,...] [--json FILE]
+    python benchmarks/canary_truth.py [--runs 200] [--seed 1] [--jobs 2] [--cells null] [--json FILE]
 
 Each run goes from shadow to a decision, or to the last unit: mirrored pairs as traces through `extend`, then
 units by `assign`; `next_step` is asked after every five. What varies is the live scorer `score:quality`; five
@@ -9,16 +9,17 @@ guardrails share alpha. Exposed counts users' requests only. Beside it: the rule
 
 import argparse
 import json
+import os
 import random
-import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from math import log
 from pathlib import Path
 
 from canary_rivals import ALPHA, LOOK_EVERY, PEERS, Arms, EveryRequest, peers
-
 from tunewright.core.stats import wilson_interval
 from tunewright.deploy.assignment import Seen, assign
 from tunewright.deploy.canary import Step, next_step
@@ -63,8 +64,8 @@ CELLS = (
     Cell("better, 20 -> 10 %, ramp 5/25/50", 0.2, 0.1, cost=0.0, ramp=(0.05, 0.25, 0.5, 1.0)),
     Cell("bad, 10 -> 60 %", 0.1, 0.6),
     Cell("bad, 10 -> 60 %, ramp 5/25/50", 0.1, 0.6, ramp=(0.05, 0.25, 0.5, 1.0)),
-    Cell("+5 points, 5 -> 10 %", 0.05, 0.1, max_units=12_000),
-    Cell("+5 points, 300 mirrored requests", 0.05, 0.1, shadow_requests=300, max_units=12_000),
+    Cell("+5 points, 5 -> 10 %", 0.05, 0.1, max_units=8_000),
+    Cell("+5 points, 300 mirrored requests", 0.05, 0.1, shadow_requests=300, max_units=8_000),
     Cell("+20 points, 5 -> 25 %", 0.05, 0.25),
     Cell("outage triples everyone's rate from 25 % on", min_units=500, outage_share=0.25),
     Cell("returning users, heavy spread", users=2_000, min_units=500),
@@ -138,12 +139,12 @@ class World:
 
 
 def mirrored(rollout: Rollout, seq: int, user: str, found: Sequence[dict[str, float | None]]) -> list[Trace]:
-    """Make the traces of a request and its mirrored twin, of what the incumbent's and the candidate's bring."""
+    """Make the traces of a request and its mirrored twin."""
     traces: list[Trace] = []
     for place, (arm, outcomes) in enumerate(zip(("incumbent", "candidate"), found, strict=True)):
         bad = outcomes[QUALITY]
         fields = {
-            "id": f"tr_{seq + place}", "seq": seq + place, "at": START, "tenant": "sim", "unit": user,
+            "id": f"tr_{seq + place:032x}", "seq": seq + place, "at": START, "tenant": "sim", "unit": user,
             "asked": "sim", "name": "sim", "rollout": rollout.ref, "arm": arm, "status": "ok",
             "digest": rollout.candidate_digest if place else rollout.incumbent_digest, "latency_s": 0.1,
             "num_tokens": 10, "scores": {} if bad is None else {"quality": 1.0 - bad}, "closed_at": START,
@@ -239,19 +240,19 @@ def main() -> None:
     )
     parser.add_argument("--runs", type=int, default=200, help="rollouts a cell")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--jobs", type=int, default=2, help="processes")
     parser.add_argument("--cells", default="", help="only cells whose name holds this text")
     parser.add_argument("--json", type=Path, help="write every run here")
     options = parser.parse_args()
-    began, seeds = time.process_time(), range(options.seed * 10_000, options.seed * 10_000 + options.runs)
-    print(
-        "| world | promoted | rolled back | in shadow | units, median / p90 | exposed | peeked z | each request |"
-    )
+    seeds = range(options.seed * 10_000, options.seed * 10_000 + options.runs)
+    print("| world | promoted | rolled back | in shadow | units | exposed | peeked z | each request |")
     print("|---|---|---|---|---|---|---|---|")
     kept: dict[str, object] = {}
-    for cell in [cell for cell in CELLS if options.cells in cell.name]:
-        runs = [simulate(cell, seed) for seed in seeds]
-        kept[cell.name] = [asdict(run) for run in runs]
-        print(line(cell, runs), flush=True)
+    with ProcessPoolExecutor(options.jobs) as pool:
+        for cell in [cell for cell in CELLS if options.cells in cell.name]:
+            runs = list(pool.map(partial(simulate, cell), seeds, chunksize=5))
+            kept[cell.name] = [asdict(run) for run in runs]
+            print(line(cell, runs), flush=True)
     if options.cells in PEERS:
         found = [peers(seed) for seed in seeds]
         kept[PEERS] = found
@@ -259,7 +260,7 @@ def main() -> None:
         counts = [sum(one[place] for one in found) for place in range(len(rules))]
         rates = [f"{rule} {share(count, len(found))}" for rule, count in zip(rules, counts, strict=True)]
         print(f"\n{PEERS}: {'; '.join(rates)}")
-    print(f"\n{options.runs} runs a cell, seed {options.seed}, {time.process_time() - began:.0f} CPU seconds")
+    print(f"\n{options.runs} runs a cell, seed {options.seed}, {sum(os.times()[:4]):.0f} CPU seconds")
     if options.json:
         options.json.write_text(json.dumps(kept), encoding="utf-8")
 

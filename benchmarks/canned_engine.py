@@ -71,7 +71,8 @@ class CannedAnswers(asyncio.Protocol):
             is_last = number == self._num_events - 1
             event = _event(head, digest, number, is_chat=is_chat, is_last=is_last)
             self._write(_chunk(b"data: " + orjson.dumps(event) + b"\n\n"))
-        counted = {**head, "tunewright": {"digest": digest}, "choices": [], "usage": _usage()}
+        no_choices: list[object] = []
+        counted = {**head, "tunewright": {"digest": digest}, "choices": no_choices, "usage": _usage()}
         self._write(_chunk(b"data: " + orjson.dumps(counted) + b"\n\n"))
         self._write(_chunk(b"data: [DONE]\n\n") + _LAST_CHUNK)
 

@@ -8,6 +8,10 @@ Arms take turns, so that a busy machine slows all of them alike; printed are the
 Exit code 1 when a target is missed.
 """
 
+# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false, reportUnknownVariableType=false
+# pyright: reportCallIssue=false
+# torch and transformers are typed in part only.
+
 import argparse
 import itertools
 import statistics

@@ -67,8 +67,8 @@ def _overview(demo: Demo, values: Mapping[str, Json]) -> Section:
 def _canary(done: CanaryDone) -> Section:
     lead = (
         f"{done.rollout.candidate} was mirrored, then took growing shares of customers from "
-        f"{done.rollout.incumbent}: {done.outcome.replace('_', ' ')} after {done.requests} requests. "
-        f"{done.state.reason}"
+        f"{done.rollout.incumbent}: {done.outcome.replace('_', ' ')} after {done.requests} requests. Every "
+        "step was decided by the gateway from what it observed; the last row of the table has the proof."
     )
     blocks = [
         Block("text", lead),
@@ -119,9 +119,9 @@ def _fall(demo: Demo) -> Section:
 def _leak(demo: Demo) -> Section:
     leak = demo.leak
     text = (
-        f"A dataset with its {leak.num_copied} held-out rows copied into training. The gate says "
-        f"{leak.verdict}: {' '.join(leak.reasons)} Without the check it would have said "
-        f"{leak.unchecked_verdict}; nothing was registered."
+        f"A dataset with its {leak.num_copied} held-out rows copied into training. The gate: "
+        f"{' '.join(leak.reasons)} Without the check it would have said {leak.unchecked_verdict}; nothing "
+        "was registered."
     )
     named = ", ".join(row.place for row in leak.leaked[:8])
     blocks = [Block("text", text), Block("text", f"Leaked rows found: {len(leak.leaked)}, such as {named}.")]
@@ -155,7 +155,7 @@ def _crash(demo: Demo) -> Section:
         ],
         [
             "killed between blobs and record",
-            f"{survived.orphan_blobs} orphan blobs, no half record: {survived.no_half_record}; "
+            f"{survived.orphan_blobs} orphan blobs, {'no' if survived.no_half_record else 'A'} half record; "
             f"{survived.rows_lost} of {survived.rows_in} rows lost",
         ],
         [

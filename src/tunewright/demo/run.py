@@ -12,6 +12,7 @@ import shutil
 import time
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib.resources import as_file, files
 from pathlib import Path
 
@@ -61,7 +62,7 @@ def run_demo(folder: Path, progress: Progress, *, fresh: bool) -> DemoSummary:
     folder = folder.absolute()
     if fresh:
         shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "data").mkdir(parents=True, exist_ok=True)
     settings = _settings(folder)
     before = _read_summary(folder / SUMMARY)
     if before is not None:
@@ -70,7 +71,8 @@ def run_demo(folder: Path, progress: Progress, *, fresh: bool) -> DemoSummary:
     started_s = time.monotonic()
     demo = _walk(folder, settings, progress)
     summary = summarise(demo, folder, wall_s=time.monotonic() - started_s)
-    write_report(demo.rounds[-1], folder / REPORT, extra=demo_sections(demo, summary.values))
+    second = replace(demo.rounds[-1], rollout_state=demo.good.state, next="")
+    write_report(second, folder / REPORT, extra=demo_sections(demo, summary.values))
     _write(folder / SUMMARY, json.dumps(summary.values, indent=2) + "\n")  # last: it says that all is done
     return summary
 

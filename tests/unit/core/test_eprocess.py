@@ -14,6 +14,7 @@ from tunewright.core.eprocess import (
     NO_RATIO_EVIDENCE,
     Bet,
     bet_not_worse,
+    bet_pair_not_worse,
     bet_pair_worse,
     bet_worse,
     expected_outcome,
@@ -28,11 +29,18 @@ rates = st.floats(0, 1)
 expectations = st.floats(0, 0.2)
 
 
-def simulated_peaks(*, runs: int, units: int, p: float, incumbent: float, candidate: float, mirror: bool):
-    """Highest E of vectorised runs, written apart from the product's scalar code."""
+def simulated_peaks(
+    *, runs: int, units: int, p: float, incumbent: float, candidate: float, mirror: bool, pairs: int = 0
+):
+    """Highest E of vectorised runs, written apart from the product's scalar code; pairs come first."""
     rng = np.random.default_rng(7)
     wealth, peak = np.zeros((runs, len(BETS))), np.zeros(runs)
     bets = np.array(BETS)
+    for _ in range(pairs):
+        gap = (rng.random(runs) < candidate).astype(float) - (rng.random(runs) < incumbent)
+        stake = np.minimum(2 * bets, MAX_LOSS / (0.95 if mirror else 1.0))
+        wealth += np.log1p(stake * (0.05 - gap if mirror else gap)[:, None])
+        peak = np.maximum(peak, np.log(np.exp(wealth).mean(axis=1)))
     total, count = np.full(runs, 1.0), np.full(runs, 20.0)
     for _ in range(units):
         arm = rng.random(runs) < p
@@ -64,14 +72,19 @@ def scalar_peak(outcomes: list[tuple[bool, float]], p: float) -> float:
     return process.peak
 
 
-@pytest.mark.parametrize("p", [0.05, 0.5])
-def test_without_a_difference_the_alarm_rate_at_any_time_stays_below_alpha(p: float):
-    peaks = simulated_peaks(runs=1_500, units=1_500, p=p, incumbent=0.1, candidate=0.1, mirror=False)
+@pytest.mark.parametrize(("p", "pairs"), [(0.05, 0), (0.5, 0), (0.05, 200), (0.5, 200)])
+def test_without_a_difference_the_alarm_rate_at_any_time_stays_below_alpha(p: float, pairs: int):
+    peaks = simulated_peaks(
+        runs=1_500, units=1_500, p=p, incumbent=0.1, candidate=0.1, mirror=False, pairs=pairs
+    )
     assert (peaks >= log(1 / 0.05)).mean() <= 0.05
 
 
-def test_a_candidate_worse_by_the_margin_is_rarely_ever_called_not_worse():
-    peaks = simulated_peaks(runs=1_500, units=1_500, p=0.5, incumbent=0.1, candidate=0.15, mirror=True)
+@pytest.mark.parametrize("pairs", [0, 200])
+def test_a_candidate_worse_by_the_margin_is_rarely_ever_called_not_worse(pairs: int):
+    peaks = simulated_peaks(
+        runs=1_500, units=1_500, p=0.5, incumbent=0.1, candidate=0.15, mirror=True, pairs=pairs
+    )
     assert (peaks >= log(1 / 0.05)).mean() <= 0.05
 
 
@@ -123,6 +136,18 @@ def test_both_bets_are_fair_exactly_where_their_hypotheses_end(
 
     assert mean_x(rate, mirror=False) == pytest.approx(0, abs=1e-9)
     assert mean_x(rate + margin, mirror=True) == pytest.approx(0, abs=1e-9)
+
+
+@given(candidate=rates, incumbent=rates, margin=st.floats(0.001, 0.99))
+def test_the_bets_on_a_pair_keep_their_bounds_and_mirror_each_other(
+    candidate: float, incumbent: float, margin: float
+):
+    worse = bet_pair_worse(candidate, incumbent)
+    mirror = bet_pair_not_worse(candidate, incumbent, margin=margin)
+    assert worse.x + mirror.x == pytest.approx(margin), "fair where the mean rise is 0, and the margin"
+    for bet in (worse, mirror):
+        assert bet.x >= -bet.bound * (1 + 1e-9) - 1e-12
+        assert min(update(NO_EVIDENCE, bet, scale=2.0).wealth) >= log(1 - MAX_LOSS) - 1e-9
 
 
 def test_the_peak_remembers_what_the_current_value_has_lost():

@@ -7,7 +7,7 @@ import pytest
 from tests.fakes import START
 from tests.live_world import a_feedback, a_policy, a_rollout, a_state, a_trace
 
-from tunewright.deploy.canary import Step, next_step, open_proofs, rollback_target
+from tunewright.deploy.canary import Step, next_step, open_proofs, promote_target, rollback_target
 from tunewright.deploy.evidence import Evidence, Unit, extend, extend_units, start_evidence
 from tunewright.records import Baseline, LiveScorer, RolloutState, Trace
 
@@ -82,9 +82,29 @@ def test_a_clearly_worse_candidate_falls_in_shadow_before_any_user_sees_it():
     found = step(SHADOW, evidence)
     assert found.action == "roll_back"
     assert found.reason.startswith(
-        "shadow:score:json is worse on the candidate: bad outcomes candidate 30 of 30"
+        "score:json is worse on the candidate: bad outcomes on mirrored requests candidate 30 of 30"
     )
     assert evidence.exposed == 0
+
+
+def test_what_shadow_found_counts_in_the_ramp_and_both_are_told():
+    bad = SCORES | {"json": 0.0}
+    traces = [trace for seq in range(1, 7) for trace in a_mirrored(seq, scores=bad)]
+    assert step(SHADOW, read(traces, SHADOW)).action == "advance"
+    units = [a_unit(seq, "incumbent" if seq % 2 else "candidate", p=0.5) for seq in range(13, 27)]
+    failing = [unit.model_copy(update={"scores": bad}) if unit.arm == "candidate" else unit for unit in units]
+    assert step(FIRST, read(failing)).action == "wait", "seven bad of seven alone are not enough"
+    found = step(FIRST, read(traces + failing))
+    assert found.action == "roll_back"
+    assert "candidate 7 of 7" in found.reason and "on mirrored requests candidate 6 of 6" in found.reason
+    assert found.detail["mirrored_candidate"] == [6.0, 6]
+
+
+def test_good_mirrored_requests_alone_never_prove_anything_for_users():
+    traces = [trace for seq in range(1, 301) for trace in a_mirrored(seq)]
+    evidence = read(traces)
+    assert evidence.log_e["errors", "promote"] > promote_target(POLICY)
+    assert "errors" in [rail.name for rail in open_proofs(evidence)]
 
 
 def test_a_stage_ends_with_enough_units_and_time():
@@ -117,7 +137,7 @@ def test_an_alarm_rolls_back_with_the_figures_of_both_arms():
     found = step(LAST, drawn(200, bad=0.6))
     assert (found.action, found.share) == ("roll_back", 0.0)
     assert found.detail["guardrail"] == "score:json"
-    assert "95 % interval" in found.reason and "alpha 0.01 split over 9 tests" in found.reason
+    assert "95 % interval" in found.reason and "alpha 0.01 split over 6 guardrails" in found.reason
 
 
 def test_an_alarm_that_went_off_between_two_looks_is_acted_on_though_the_value_fell_again():

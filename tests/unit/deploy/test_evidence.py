@@ -1,8 +1,10 @@
 """Evidence: a pure fold in order of assignment, incremental, and stopped by what is not closed yet."""
 
+import random
 import time
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from math import log
 
 import pytest
 from hypothesis import given, settings
@@ -19,6 +21,7 @@ from tunewright.deploy.evidence import (
     start_evidence,
 )
 from tunewright.deploy.outcomes import instant_outcomes
+from tunewright.deploy.tracks import Track, observe, observe_pair
 from tunewright.records import Baseline, Feedback, LiveScorer, Trace
 
 POLICY = a_policy(live_scorers=(LiveScorer(kind="json_valid", name="json"),), window_s=10.0)
@@ -36,7 +39,8 @@ def a_unit(seq: int, arm: str = "candidate", **changes: object) -> Trace:
 def a_pair(seq: int, *, original: dict[str, object], mirrored: dict[str, object]) -> list[Trace]:
     common = {"rollout": ROLLOUT.ref, "scores": {"json": 1.0}}
     first = a_trace(seq, **(common | {"arm": "incumbent"} | original))
-    return [first, a_trace(seq + 1, **(common | {"arm": "candidate", "shadow_of": first.id} | mirrored))]
+    twin = {"arm": "candidate", "shadow_of": first.id, "unit": first.unit}
+    return [first, a_trace(seq + 1, **(common | twin | mirrored))]
 
 
 def read(traces: Sequence[Trace], feedback: Sequence[Feedback] = (), *, now: datetime = LATE) -> Evidence:
@@ -60,7 +64,8 @@ def histories(draw: st.DrawFn) -> tuple[list[Trace], list[Feedback]]:
             "scores": draw(st.sampled_from([{}, {"json": 0.0}, {"json": 0.5}, {"json": 1.0}])),
         }
         if kind == "pair":
-            traces += a_pair(seq, original={}, mirrored=changes)
+            unit = {"unit": f"{draw(st.integers(1, 4)):032x}"}
+            traces += a_pair(seq, original=unit, mirrored=changes | unit)
         elif kind == "repeat":
             traces.append(a_unit(seq, p=None, **changes))
         else:
@@ -189,9 +194,57 @@ def test_mirrored_requests_are_compared_with_their_originals():
     ]
     evidence = read(pairs)
     assert evidence.num_pairs == 40
-    assert evidence.log_e["shadow:score:json", "rollback"] > 10
-    assert evidence.log_e["shadow:errors", "rollback"] == 0.0
+    assert evidence.log_e["score:json", "rollback"] > 10
+    assert evidence.log_e["score:json", "rollback"] == evidence.log_e["shadow:score:json", "rollback"]
+    assert evidence.log_e["errors", "rollback"] == 0.0 < evidence.log_e["errors", "promote"]
+    assert {evidence.log_e[name, "promote"] for name in ("latency", "output_tokens", "feedback")} == {0.0}
     assert (evidence.exposed, evidence.units) == (0, (0, 0))
+
+
+def test_the_ramp_begins_with_the_fortunes_of_shadow_bet_by_bet():
+    bad = {"scores": {"json": 0.0}}
+    pairs = [
+        trace
+        for place in range(30)
+        for trace in a_pair(2 * place + 1, original={}, mirrored=bad if place % 4 == 0 else {})
+    ]
+    units = [a_unit(seq, "candidate" if seq % 3 == 0 else "incumbent") for seq in range(61, 160)]
+    shadow, ramp, both = (read(traces).tracks["score:json"] for traces in (pairs, units, pairs + units))
+    for won, more, all_of_it in (
+        (shadow.rollback, ramp.rollback, both.rollback),
+        (shadow.promote, ramp.promote, both.promote),
+    ):
+        product = [sum(fortunes) for fortunes in zip(won.wealth, more.wealth, strict=True)]
+        assert all_of_it.wealth == pytest.approx(product)
+    assert both.rollback.peak >= shadow.rollback.peak, "an alarm in shadow stays an alarm"
+    assert (both.mirrored, both.candidate) == (shadow.mirrored, ramp.candidate)
+
+
+def test_a_user_who_asks_the_same_again_and_again_is_one_pair_of_evidence():
+    again = {"unit": "9" * 32, "scores": {"json": 0.0}}
+    pairs = [
+        trace
+        for place in range(40)
+        for trace in a_pair(2 * place + 1, original={"unit": "9" * 32}, mirrored=again)
+    ]
+    evidence = read(pairs)
+    assert (evidence.num_pairs, evidence.paired_units) == (40, {"9" * 32})
+    assert evidence.tracks["score:json"].mirrored.candidate.num == 1
+
+
+def test_without_a_difference_shadow_and_ramp_together_rarely_sound_an_alarm():
+    rng, rail = random.Random(5), start_evidence(ROLLOUT).guardrails[1]
+    alarms = 0
+    for _ in range(60):
+        track = Track()
+        for _ in range(100):
+            ours, theirs = (float(rng.random() < 0.1) for _ in range(2))
+            track = observe_pair(track, rail, candidate=ours, incumbent=theirs)
+        for _ in range(200):
+            arm, bad = rng.random() < 0.25, float(rng.random() < 0.1)
+            track = observe(track, rail, is_candidate=arm, p=0.25, outcome=bad)
+        alarms += track.rollback.peak >= log(1 / 0.05)
+    assert rail.is_paired and alarms <= 5
 
 
 def test_a_stopped_engine_or_a_mirror_that_yielded_makes_no_pair():

@@ -6,13 +6,14 @@ from dataclasses import replace
 from datetime import timedelta
 
 from tests.fakes import START
-from tests.live_world import a_policy, a_rollout, a_state
+from tests.live_world import a_policy, a_rollout, a_state, a_trace
 
 from tunewright.core.eprocess import log_e
 from tunewright.deploy.canary import next_step, promote_target
-from tunewright.deploy.evidence import Evidence, Unit, extend_units, start_evidence
+from tunewright.deploy.evidence import Evidence, Unit, extend, extend_units, start_evidence
 from tunewright.deploy.tracks import observe, units_needed
 from tunewright.deploy.words import status_json, status_sentences
+from tunewright.records import Trace
 
 ROLLOUT = a_rollout(policy=a_policy(ramp=(0.5, 1.0), min_units=20))
 RAMP = a_state(share=0.5)
@@ -40,6 +41,27 @@ def test_in_shadow_the_words_say_that_no_user_sees_the_candidate():
     assert "mirrored requests only, which no user sees" in said
     assert "0 requests compared, 200 needed" in said
     assert "put on hold at" in said
+
+
+def mirrored(num: int) -> list[Trace]:
+    found: list[Trace] = []
+    for seq in range(1, 2 * num, 2):
+        first = a_trace(seq, rollout=ROLLOUT.ref, arm="incumbent")
+        twin = {"arm": "candidate", "shadow_of": first.id, "unit": first.unit}
+        found += [first, a_trace(seq + 1, rollout=ROLLOUT.ref, **twin)]
+    return found
+
+
+def test_the_words_and_figures_say_what_shadow_contributed():
+    evidence = extend(start_evidence(ROLLOUT), mirrored(100), (), RAMP, NOW)
+    said = text(evidence)
+    assert "100 requests compared, 200 needed; evidence is the first of each of 100 users." in said
+    assert "shadow:errors: bad outcomes candidate 0 of 100" in said
+    assert "alarm e-value of 1 and a proof e-value of" in said and "into errors, before any user" in said
+    figures = status_json(ROLLOUT, RAMP, evidence, NOW)["guardrails"]
+    assert figures["errors"]["mirrored"]["candidate"]["num"] == 100
+    assert figures["errors"]["mirrored"]["log_e_promote"] == figures["errors"]["log_e_promote"] > 1
+    assert figures["latency"]["mirrored"] is None
 
 
 def test_in_a_ramp_the_words_give_counts_intervals_and_what_is_still_needed():
