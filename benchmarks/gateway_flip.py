@@ -17,9 +17,10 @@ from tunewright.app import App, open_app
 from tunewright.cli.progress import PlainProgress
 from tunewright.deploy.policy import default_policy
 from tunewright.errors import UsageError
+from tunewright.live_ports import Live
 from tunewright.pipeline.rollout_start import start_with
 from tunewright.pipeline.rollout_verbs import RolloutVerbs
-from tunewright.ports import Live, Ports
+from tunewright.ports import Ports
 from tunewright.records import ModelVersion, Rollout
 from tunewright.server.runtime import Runtime
 from tunewright.server.seams import Asked, Caller, Finish

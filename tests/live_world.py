@@ -1,6 +1,6 @@
 """The live half of the loop for tests: a trace store in memory, and builders of its records.
 
-`live(tmp_path)` gives a whole `ports.Live`; the `a_*` functions make one valid record each, changed by name.
+`live(tmp_path)` gives a whole `live_ports.Live`; the `a_*` functions make one valid record each, changed by name.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from typing import Literal
 from tests.fakes import START
 
 from tunewright.errors import StorageError, UnknownReference
-from tunewright.ports import Live, LiveKeys, TraceEntry
+from tunewright.live_ports import Live, LiveKeys, TraceEntry
 from tunewright.records import (
     Feedback,
     FeedbackKind,
@@ -142,7 +142,7 @@ def a_state(**changes: object) -> RolloutState:
 
 
 class InMemoryTraces:
-    """Implements `ports.Traces`; set `broken` to make every write fail as a full disk does."""
+    """Implements `live_ports.Traces`; set `broken` to make every write fail as a full disk does."""
 
     def __init__(self) -> None:
         self.broken: StorageError | None = None

@@ -15,9 +15,10 @@ from tests.registry_world import RECIPE, TunedEngine, make_world
 
 from tunewright.deploy.rollout import start_rollout
 from tunewright.errors import EngineFailed, StorageError
+from tunewright.live_ports import Live
 from tunewright.pipeline.key_verbs import KeyVerbs
 from tunewright.pipeline.rollout_verbs import RolloutVerbs
-from tunewright.ports import Live, Ports
+from tunewright.ports import Ports
 from tunewright.records import ModelVersion, Record, Rollout
 from tunewright.registry.register import register
 from tunewright.server.conductor import Pace

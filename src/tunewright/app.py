@@ -21,6 +21,7 @@ from tunewright.backends.signer import LocalSigner
 from tunewright.backends.vault import LocalVault
 from tunewright.core.references import list_records
 from tunewright.errors import SettingsError, UnknownReference
+from tunewright.live_ports import Live
 from tunewright.pipeline.advise import Advised, advise_recipe
 from tunewright.pipeline.dataset_verbs import DatasetVerbs
 from tunewright.pipeline.doctor import Finding, examine
@@ -36,7 +37,7 @@ from tunewright.pipeline.rollout_start import what_next
 from tunewright.pipeline.rollout_verbs import RolloutVerbs
 from tunewright.pipeline.trace_verbs import TraceVerbs
 from tunewright.pipeline.trial import SideBySide, chats_to_try, side_by_side
-from tunewright.ports import Live, Ports, Progress
+from tunewright.ports import Ports, Progress
 from tunewright.records import Record, TrainingRun
 from tunewright.settings import Settings
 from tunewright.values import Ref, utc_now

@@ -11,7 +11,7 @@ from tests.live_world import KEYS, a_feedback, a_text, a_trace, an_open_trace
 
 from tunewright.backends.sql_traces import open_traces
 from tunewright.errors import IntegrityError
-from tunewright.ports import LiveKeys
+from tunewright.live_ports import LiveKeys
 
 PROBE = "probe-7f3a91c2-orange-elephant"
 LATER = START + timedelta(days=365)

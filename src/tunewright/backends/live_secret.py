@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from tunewright.backends.key_files import SECRET_BYTES, read_secret, secret_file
-from tunewright.ports import LiveKeys
+from tunewright.live_ports import LiveKeys
 
 
 def load_live_keys(workspace: Path, config_dir: Path) -> LiveKeys:

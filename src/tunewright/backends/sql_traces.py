@@ -27,7 +27,7 @@ from tunewright.backends.trace_tables import (
     microseconds,
 )
 from tunewright.errors import IntegrityError, UnknownReference
-from tunewright.ports import LiveKeys, TraceEntry
+from tunewright.live_ports import LiveKeys, TraceEntry
 from tunewright.records import Feedback, FeedbackKind, Record, ReviewStatus, Trace, TraceText
 from tunewright.values import Ref
 
@@ -51,7 +51,7 @@ def open_traces(path: Path, keys: LiveKeys) -> "SqlTraces":
 
 
 class SqlTraces:
-    """Implements `ports.Traces`; safe to use from several threads."""
+    """Implements `live_ports.Traces`; safe to use from several threads."""
 
     def __init__(self, engine: Engine, cipher: TextCipher) -> None:
         self._engine = engine
@@ -62,7 +62,7 @@ class SqlTraces:
         self._engine.dispose()
 
     def write(self, entries: Sequence[TraceEntry]) -> None:
-        """Write all entries in one transaction; see `ports.Traces`.
+        """Write all entries in one transaction; see `live_ports.Traces`.
 
         Feedback of a known id changes nothing, so that a batch may be written again.
         """

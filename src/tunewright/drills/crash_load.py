@@ -14,7 +14,8 @@ from tunewright.drills.crash_result import UnderLoad
 from tunewright.drills.gateway_client import Target
 from tunewright.drills.processes import Gateway, engine_of, serving
 from tunewright.drills.traffic import Answered, Habits, Question, SimulatedUsers, Traffic
-from tunewright.ports import Progress, Traces
+from tunewright.live_ports import Traces
+from tunewright.ports import Progress
 from tunewright.records import Trace
 from tunewright.settings import Settings
 from tunewright.values import utc_now

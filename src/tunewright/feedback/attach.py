@@ -13,7 +13,7 @@ from typing import Literal
 from tunewright.core.keyed import keyed_hash
 from tunewright.errors import RequestRefused
 from tunewright.feedback.distance import edit_distance
-from tunewright.ports import LiveKeys
+from tunewright.live_ports import LiveKeys
 from tunewright.records import Consent, Feedback, FeedbackKind, Trace, TraceText
 
 UNPROCESSABLE = 422

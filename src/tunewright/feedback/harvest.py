@@ -12,7 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from tunewright.core.references import list_records
 from tunewright.errors import AliasConflict, BlobCorrupt, UnknownReference, WorkspaceBusy
 from tunewright.feedback.choose import Before, Chosen, Mask, Row, Rules, choose
-from tunewright.ports import Blobs, Commit, Live, Ports, Records
+from tunewright.live_ports import Live
+from tunewright.ports import Blobs, Commit, Ports, Records
 from tunewright.recipe import FlywheelSection
 from tunewright.records import DatasetVersion, Edge, EventDraft, Feedback, Harvest, Trace, TraceText
 from tunewright.values import Digest, Json, Ref, canonical_json, digest_bytes, digest_json, fingerprint, node

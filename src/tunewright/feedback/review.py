@@ -11,7 +11,8 @@ from typing import Literal
 
 from tunewright.core.keyed import keyed_hash
 from tunewright.errors import UsageError
-from tunewright.ports import LiveKeys, Ports, Traces
+from tunewright.live_ports import LiveKeys, Traces
+from tunewright.ports import Ports
 from tunewright.records import EventDraft, Feedback
 from tunewright.values import node
 

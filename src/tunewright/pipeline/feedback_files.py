@@ -7,7 +7,8 @@ from pathlib import Path
 from tunewright.errors import RequestRefused, SourceUnreadable, UnknownReference, UsageError
 from tunewright.feedback.attach import Given, attach
 from tunewright.feedback.exchange import BadRow, FileFormat, GivenRow, read_rows
-from tunewright.ports import Live, Ports, TraceEntry
+from tunewright.live_ports import Live, TraceEntry
+from tunewright.ports import Ports
 from tunewright.records import EventDraft, Feedback, Trace, TraceText
 
 BATCH_ENTRIES = 500

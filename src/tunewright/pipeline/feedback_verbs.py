@@ -11,10 +11,11 @@ from tunewright.errors import UnknownReference
 from tunewright.feedback.exchange import FileFormat, encode_rows, export_row
 from tunewright.feedback.harvest import harvest, survey
 from tunewright.feedback.review import Decision, check_review, decide, review_queue
+from tunewright.live_ports import Live
 from tunewright.pipeline.feedback_files import Imported, format_of, import_file
 from tunewright.pipeline.harvested import harvest_path, make_mask, write_harvest
 from tunewright.pipeline.load import load_recipe
-from tunewright.ports import Live, Ports
+from tunewright.ports import Ports
 from tunewright.records import (
     DatasetVersion,
     EventDraft,

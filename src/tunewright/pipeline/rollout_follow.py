@@ -5,7 +5,8 @@ from collections.abc import Callable
 
 from tunewright.deploy.rollout import last_state
 from tunewright.deploy.transitions import as_sentence, words_of
-from tunewright.ports import Live, Ports
+from tunewright.live_ports import Live
+from tunewright.ports import Ports
 from tunewright.records import RolloutState
 from tunewright.values import Ref
 

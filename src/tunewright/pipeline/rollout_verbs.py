@@ -11,10 +11,11 @@ from tunewright.deploy.policy import default_policy, policy_of
 from tunewright.deploy.rollout import CHAMPION, find_rollout, history, last_state, read_state, take_step
 from tunewright.deploy.words import status_json, status_sentences
 from tunewright.errors import IntegrityError, RegistryError, UnknownReference, UsageError
+from tunewright.live_ports import Live
 from tunewright.pipeline.load import load_recipe
 from tunewright.pipeline.rollout_follow import follow_rollout
 from tunewright.pipeline.rollout_start import start_with
-from tunewright.ports import Live, Ports
+from tunewright.ports import Ports
 from tunewright.records import LIVE_PHASES, LedgerEvent, ModelVersion, Record, Rollout, RolloutState
 from tunewright.registry.aliases import require_servable
 from tunewright.values import Json, Ref

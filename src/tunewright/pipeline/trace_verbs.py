@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from tunewright.errors import UnknownReference
-from tunewright.ports import Live, Ports
+from tunewright.live_ports import Live
+from tunewright.ports import Ports
 from tunewright.records import EventDraft, Feedback, Trace, TraceText
 from tunewright.values import Json, node
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from tunewright.errors import EngineFailed, RequestRefused
-from tunewright.ports import Live, Ports
+from tunewright.live_ports import Live
+from tunewright.ports import Ports
 from tunewright.records import BaseModelRef, Rollout
 from tunewright.server.adapters_room import AdaptersRoom
 from tunewright.server.chores import Problems

@@ -9,7 +9,8 @@ from tunewright.errors import RequestRefused, StorageError, UnknownReference
 from tunewright.feedback.attach import Given, attach, author_hash
 from tunewright.feedback.limits import FeedbackLimits
 from tunewright.feedback.tokens import check_token
-from tunewright.ports import Clock, Live
+from tunewright.live_ports import Live
+from tunewright.ports import Clock
 from tunewright.records import Feedback, Trace
 from tunewright.server.seams import Caller, FeedbackDraft
 from tunewright.server.trace_writer import TraceWriter

@@ -13,7 +13,8 @@ from typing import Protocol
 
 from tunewright.backends.file_lock import file_lock
 from tunewright.errors import StorageError, WorkspaceBusy
-from tunewright.ports import BaseFiles, Live, Ports
+from tunewright.live_ports import Live
+from tunewright.ports import BaseFiles, Ports
 from tunewright.server.adapters_room import KEEP_UNWANTED_S, AdaptersRoom
 from tunewright.server.conductor import Conductor, Pace, Rooms
 from tunewright.server.engine_access import EngineAccess

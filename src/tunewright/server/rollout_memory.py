@@ -9,7 +9,7 @@ from datetime import datetime
 
 from tunewright.deploy.assignment import Seen
 from tunewright.deploy.evidence import extend, start_evidence
-from tunewright.ports import Traces
+from tunewright.live_ports import Traces
 from tunewright.records import Feedback, Rollout, RolloutState, Trace
 
 PRUNE_FROM = 5_000

@@ -14,8 +14,9 @@ from aiohttp import web
 from tunewright.app import App
 from tunewright.deploy.keys import NewKey
 from tunewright.errors import SettingsError
+from tunewright.live_ports import Live
 from tunewright.pipeline.rollout_verbs import RolloutVerbs
-from tunewright.ports import Live, Ports
+from tunewright.ports import Ports
 from tunewright.server.gateway import FRONT, build_gateway
 from tunewright.server.listening import listening, take_port
 from tunewright.server.opening import RuntimeOptions

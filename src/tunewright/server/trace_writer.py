@@ -9,7 +9,7 @@ import logging
 from contextlib import suppress
 
 from tunewright.errors import StorageError
-from tunewright.ports import TraceEntry, Traces
+from tunewright.live_ports import TraceEntry, Traces
 from tunewright.records import Trace, TraceText
 
 logger = logging.getLogger(__name__)

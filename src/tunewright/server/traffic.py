@@ -10,7 +10,8 @@ from tunewright.core.keyed import keyed_hash
 from tunewright.deploy.assignment import Assignment, assign
 from tunewright.errors import RequestRefused
 from tunewright.feedback.tokens import make_token
-from tunewright.ports import Clock, LiveKeys
+from tunewright.live_ports import LiveKeys
+from tunewright.ports import Clock
 from tunewright.records import Feedback, Trace
 from tunewright.server.conductor import Conductor
 from tunewright.server.engine_wire import EngineWire, mirrored_body
