@@ -1,6 +1,6 @@
 """The live half of the loop for tests: a trace store in memory, and builders of its records.
 
-`live(tmp_path)` gives a whole `live_ports.Live`; the `a_*` functions make one valid record each, changed by name.
+`live(tmp_path)` gives a whole `live_ports.Live`; each `a_*` function makes one valid record, changed by name.
 """
 
 from collections.abc import Sequence

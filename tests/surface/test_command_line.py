@@ -37,9 +37,10 @@ def test_help_names_every_command(tmp_path: Path):
         "doctor",
         "demo",
         "harvest",
+        "serve",
     ):
         assert f" {command} " in shown.stdout
-    for group in ("data", "runs", "models", "traces", "rollout", "keys", "feedback"):
+    for group in ("data", "runs", "models", "traces", "rollout", "keys", "feedback", "drill"):
         assert f" {group} " in shown.stdout
 
 

@@ -1,19 +1,15 @@
 """The demo's part of the report: what happened, in words, tables and pictures. Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import replace
 
 from tunewright.demo.live import CanaryDone, step_rows
 from tunewright.demo.summary import Demo
 from tunewright.deploy.rollout import step_of
-from tunewright.drills.leak_result import ARMS, PLACES, FormResult
-from tunewright.pipeline.plots import IntervalRow, Series, bar_chart, interval_chart, line_chart
+from tunewright.drills.report import drill_section, drill_title
+from tunewright.pipeline.plots import Series, bar_chart, line_chart
 from tunewright.pipeline.report import Block, Section
 from tunewright.values import Json
-
-_FORMS = {
-    "lookup": "Rows that only memory can answer (order number to status code)",
-    "routing": "One recipe, honest and leaky",
-}
 
 
 def demo_sections(demo: Demo, values: Mapping[str, Json]) -> list[Section]:
@@ -22,9 +18,7 @@ def demo_sections(demo: Demo, values: Mapping[str, Json]) -> list[Section]:
         _overview(demo, values),
         _canary(demo.good),
         _flywheel(demo),
-        _fall(demo),
-        _leak(demo),
-        _crash(demo),
+        *(replace(drill_section(one), title=drill_title(one)) for one in (demo.bad, demo.leak, demo.crash)),
     ]
 
 
@@ -101,67 +95,3 @@ def _flywheel(demo: Demo) -> Section:
         "went through the same curation and the same vault as every other row."
     )
     return Section("Corrections come back", [Block("text", text)])
-
-
-def _fall(demo: Demo) -> Section:
-    bad = demo.bad
-    rows = [
-        ["gate", f"{bad.gate_verdict}, waived by the drill"],
-        ["outcome", bad.outcome.replace("_", " ")],
-        ["why", bad.reason],
-        ["users who met it", f"{bad.fall.exposed} (of {bad.requests} requests)"],
-        ["decision to zero traffic", f"{bad.fall.seconds_to_zero:.3f} s"],
-        ["requests under way at the decision", f"{bad.fall.in_flight}, failed {bad.fall.failed_in_flight}"],
-    ]
-    return Section("A bad candidate falls", [Block("table", columns=("", bad.candidate), rows=rows)])
-
-
-def _leak(demo: Demo) -> Section:
-    leak = demo.leak
-    text = (
-        f"A dataset with its {leak.num_copied} held-out rows copied into training. The gate: "
-        f"{' '.join(leak.reasons)} Without the check it would have said {leak.unchecked_verdict}; nothing "
-        "was registered."
-    )
-    named = ", ".join(row.place for row in leak.leaked[:8])
-    blocks = [Block("text", text), Block("text", f"Leaked rows found: {len(leak.leaked)}, such as {named}.")]
-    for name, form in leak.forms.items():
-        blocks.append(Block("plot", _FORMS[name], svg=_accuracies(form)))
-        gains = (
-            f"Leaky minus honest: offline {form.offline_gain}, on fresh rows {form.fresh_gain}; leaky minus "
-            f"base on fresh rows {form.fresh_over_base} (paired 95 % intervals)."
-        )
-        blocks.append(Block("text", gains))
-    return Section("The leak drill", blocks)
-
-
-def _accuracies(form: FormResult) -> str:
-    rows: Sequence[IntervalRow] = [
-        IntervalRow(f"{arm}, {where} (n = {share.n})", share.estimate, share.low, share.high, "information")
-        for where in PLACES
-        for arm in ARMS
-        if (share := form.scores[arm, where])
-    ]
-    return interval_chart(rows, x_label="accuracy, 95 % interval")
-
-
-def _crash(demo: Demo) -> Section:
-    resumed, survived, load = demo.crash.resumed, demo.crash.survived, demo.crash.load
-    same = "the same digest" if resumed.same_bits else "ANOTHER DIGEST"
-    rows = [
-        [
-            "training killed",
-            f"at step {resumed.killed_at_step} of {resumed.num_steps}; {same} as undisturbed",
-        ],
-        [
-            "killed between blobs and record",
-            f"{survived.orphan_blobs} orphan blobs, {'no' if survived.no_half_record else 'A'} half record; "
-            f"{survived.rows_lost} of {survived.rows_in} rows lost",
-        ],
-        [
-            "engine killed under load",
-            f"{load.requests} requests, {load.failed_requests} failed, {load.client_retries} retries, "
-            f"longest pause {load.longest_pause_s:.1f} s, {load.traces_lost} traces lost",
-        ],
-    ]
-    return Section("The crash drill", [Block("table", columns=("what", "what followed"), rows=rows)])
