@@ -14,6 +14,7 @@ from tunewright.values import Json
 
 FileFormat = Literal["jsonl", "csv"]
 
+MAX_CELL_CHARS = 131_072
 MAX_FILE_BYTES = 256 * 2**20
 MAX_LINE_CHARS = 200_000
 IMPORTED = ("trace", "kind", "value", "text", "author")
@@ -178,6 +179,9 @@ def _header(cells: Sequence[str]) -> list[str]:
 def _csv_row(header: Sequence[str], cells: Sequence[str]) -> Mapping[str, Json] | str:
     if len(cells) != len(header):
         return f"the row has {len(cells)} cells; expected {len(header)}, as the header has"
+    longest = max(map(len, cells))
+    if longest > MAX_CELL_CHARS:
+        return f"a cell has {longest:,} characters; expected {MAX_CELL_CHARS:,} or fewer"
     if any("\ufffd" in cell for cell in cells):
         return "the row is not UTF-8"
     fields: dict[str, Json] = {name: cell for name, cell in zip(header, cells, strict=True) if cell != ""}
