@@ -47,6 +47,8 @@ async def read_body(request: web.Request, timeout_s: float) -> bytes:
     if not request.body_exists:
         return b""
     try:
+        if request.content.is_eof():  # it came with its head, as most do
+            return await request.read()
         async with asyncio.timeout(timeout_s):
             return await request.read()
     except TimeoutError as error:

@@ -4,6 +4,7 @@ Labels hold model references, arms, states and codes; never text, keys, users or
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -44,6 +45,7 @@ class Meters:
         self._prompt = Counter("vllm:prompt_tokens", "Prompt tokens.", model, registry=registry)
         self._generated = Counter("vllm:generation_tokens", "Generated tokens.", model, registry=registry)
         self._genai = _GenAi(registry)
+        self._per_model: dict[str, _ModelMeters] = {}
         self._requests = Counter(
             "tunewright_requests", "Requests by arm and end.", [*model, "arm", "status"], registry=registry
         )
@@ -63,12 +65,35 @@ class Meters:
         self._requests.labels(model, trace.arm or "none", finish.status).inc()
         reason = finish.finish_reason if finish.status == "ok" else None
         self._success.labels(model, reason or _FINISHED[finish.status]).inc()
-        self._latency.labels(model).observe(finish.latency_s)
+        meters = self._of(model)
+        meters.latency.observe(finish.latency_s)
+        meters.prompt.inc(finish.num_prompt_tokens)
+        meters.generated.inc(finish.num_tokens)
         if finish.ttft_s is not None:
-            self._ttft.labels(model).observe(finish.ttft_s)
-        self._prompt.labels(model).inc(finish.num_prompt_tokens)
-        self._generated.labels(model).inc(finish.num_tokens)
-        self._genai.end(model, finish)
+            meters.ttft.observe(finish.ttft_s)
+            meters.genai_ttft.observe(finish.ttft_s)
+        self._genai.duration.labels(model, "" if finish.status == "ok" else finish.status).observe(
+            finish.latency_s
+        )
+        if finish.status == "ok":
+            meters.genai_input.observe(finish.num_prompt_tokens)
+            meters.genai_output.observe(finish.num_tokens)
+
+    def _of(self, model: str) -> "_ModelMeters":
+        """Find what is counted by model alone; looking labels up anew costs more than counting."""
+        found = self._per_model.get(model)
+        if found is None:
+            found = _ModelMeters(
+                latency=self._latency.labels(model),
+                ttft=self._ttft.labels(model),
+                prompt=self._prompt.labels(model),
+                generated=self._generated.labels(model),
+                genai_ttft=self._genai.ttft.labels(model),
+                genai_input=self._genai.usage.labels(model, "input"),
+                genai_output=self._genai.usage.labels(model, "output"),
+            )
+            self._per_model[model] = found
+        return found
 
     def refuse(self, status: int) -> None:
         """Count an error reply."""
@@ -88,21 +113,21 @@ class _GenAi:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         labels = ["gen_ai_response_model"]
-        self._duration = Histogram(
+        self.duration = Histogram(
             "gen_ai_server_request_duration_seconds",
             "Whole answers.",
             [*labels, "error_type"],
             buckets=_SECONDS,
             registry=registry,
         )
-        self._ttft = Histogram(
+        self.ttft = Histogram(
             "gen_ai_server_time_to_first_token_seconds",
             "To the first event of a stream.",
             labels,
             buckets=_SECONDS,
             registry=registry,
         )
-        self._usage = Histogram(
+        self.usage = Histogram(
             "gen_ai_client_token_usage",
             "Tokens of a request.",
             [*labels, "gen_ai_token_type"],
@@ -110,13 +135,18 @@ class _GenAi:
             registry=registry,
         )
 
-    def end(self, model: str, finish: Finish) -> None:
-        self._duration.labels(model, "" if finish.status == "ok" else finish.status).observe(finish.latency_s)
-        if finish.ttft_s is not None:
-            self._ttft.labels(model).observe(finish.ttft_s)
-        if finish.status == "ok":
-            self._usage.labels(model, "input").observe(finish.num_prompt_tokens)
-            self._usage.labels(model, "output").observe(finish.num_tokens)
+
+@dataclass(frozen=True, slots=True)
+class _ModelMeters:
+    """One model's figures."""
+
+    latency: Histogram
+    ttft: Histogram
+    prompt: Counter
+    generated: Counter
+    genai_ttft: Histogram
+    genai_input: Histogram
+    genai_output: Histogram
 
 
 class _RuntimeFigures(Collector):

@@ -46,8 +46,8 @@ class TraceWriter:
 
     @property
     def num_waiting(self) -> int:
-        """Entries that are not committed yet."""
-        return len(self._in_write.keys() | self._buffer.keys())
+        """Entries that are not committed yet; one that changed while it was being written counts twice."""
+        return len(self._in_write) + len(self._buffer)
 
     def add(self, entry: TraceEntry) -> bool:
         """Queue an entry; a newer state of one that still waits takes its place. False: it was lost."""
