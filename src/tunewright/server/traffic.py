@@ -1,5 +1,6 @@
 """Requests on their way: assigned, counted, closed, mirrored. Touches memory only, but for the mirror."""
 
+import random
 import secrets
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -49,12 +50,14 @@ class Traffic:
         self._desk = desk
         self._seq = last_seq
         self._scoring = LiveScoring()
+        # names are no secrets, and a system call for each would cost more than all else here
+        self._names = random.Random(secrets.randbits(256))
         self.num_live = 0
         """Live requests in flight."""
 
     def admit(self, asked: Asked, caller: Caller, found: Route) -> Ticket:
         """Assign a request and open its trace."""
-        desk, trace_id = self._desk, _new_id()
+        desk, trace_id = self._desk, self._new_id()
         unit = keyed_hash(desk.keys.unit, caller.tenant, asked.unit or trace_id)
         now = desk.clock()
         self._seq += 1
@@ -91,7 +94,7 @@ class Traffic:
         if now is None or now[0].ref != rollout.ref or now[1].phase != "shadow":
             return
         self._seq += 1
-        trace = open_mirrored(mirror.original, rollout, id=_new_id(), seq=self._seq, at=desk.clock())
+        trace = open_mirrored(mirror.original, rollout, id=self._new_id(), seq=self._seq, at=desk.clock())
         self._write(trace)
         desk.in_use[trace.digest] += 1
         finish = Finish("interrupted", error="gateway_stopped")
@@ -145,6 +148,5 @@ class Traffic:
         if not self._desk.in_use[digest]:
             del self._desk.in_use[digest]
 
-
-def _new_id() -> str:
-    return "tr_" + secrets.token_hex(16)
+    def _new_id(self) -> str:
+        return f"tr_{self._names.getrandbits(128):032x}"
