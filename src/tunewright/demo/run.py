@@ -49,7 +49,7 @@ NEXT_ROUND = "shop-v3.yaml"
 SUMMARY, REPORT = "summary.json", "index.html"
 BAD_SEED = 43
 BAD_STEPS = 60
-BAD_REQUESTS = 600
+BAD_REQUESTS = 1200
 
 Phases = dict[str, float]
 
