@@ -106,10 +106,14 @@ def _pairs(rollout: Rollout, state: RolloutState, evidence: Evidence) -> Iterato
 
 def _units(state: RolloutState, evidence: Evidence) -> str:
     incumbent, candidate = evidence.units
+    here = (
+        f", {evidence.stage_units[state.stage]} of them in this stage, which needs at least "
+        f"{evidence.policy.min_units}"
+    )
     return (
-        f"Observed so far: {incumbent + candidate} units (candidate {candidate}, incumbent {incumbent}), "
-        f"{evidence.stage_units[state.stage]} of them in this stage, which needs at least "
-        f"{evidence.policy.min_units}; the candidate answered {evidence.exposed} requests of users."
+        f"Observed so far: {incumbent + candidate} units (candidate {candidate}, incumbent {incumbent})"
+        f"{here if state.phase in LIVE_PHASES else ''}; the candidate answered {evidence.exposed} "
+        "requests of users."
     )
 
 
