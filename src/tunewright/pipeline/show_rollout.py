@@ -51,7 +51,7 @@ def rollout_row(rollout: Rollout, state: RolloutState) -> list[str]:
         words_of(state.phase),
         f"{state.share:.0%}",
         f"{rollout.started_at:%Y-%m-%d %H:%M}",
-        state.reason,
+        state.reason.partition(":")[0].partition(" (")[0],  # `rollout status` has the figures
     ]
 
 
