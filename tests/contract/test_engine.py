@@ -280,7 +280,7 @@ def test_an_unloaded_adapter_is_gone_at_once_and_answers_in_the_making_finish(wo
 
     thread = threading.Thread(target=run)
     thread.start()
-    wait_until_running(world.engine)
+    wait_until_running(world.engine, 8)
     assert post(world.engine, "/v1/unload_lora_adapter", lora_name=three.digest)[0] == 200
     with pytest.raises(EngineFailed, match="model_not_found"):
         world.engine.generate([GenerateRequest(chat("hi"), three.digest, 2)])

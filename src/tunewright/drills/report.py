@@ -117,7 +117,7 @@ def _percent(share: float | None) -> str:
 
 def _ending(result: Result) -> str:
     word = "Shown" if result.is_shown else "NOT SHOWN"
-    return f"{word} in {result.wall_s:.0f} s, in a scratch workspace that is gone now."
+    return f"{word} in {result.wall_s:.0f} s."
 
 
 def _leak_lines(result: LeakResult) -> list[str]:

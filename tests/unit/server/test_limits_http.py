@@ -170,13 +170,13 @@ def test_a_slow_head_is_closed_with_408():
 
 def test_a_long_answer_is_no_slow_head():
     async def slow(request, body):
-        await asyncio.sleep(0.4)
+        await asyncio.sleep(0.8)
         return web.json_response({"choices": []})
 
     async def scene(world: World):
         assert (await world.chat())[0] == 200
 
-    play(scene, slow, options=GatewayOptions(header_timeout_s=0.05))
+    play(scene, slow, options=GatewayOptions(header_timeout_s=0.2))
 
 
 def test_one_request_more_than_the_limit_is_told_to_come_back():

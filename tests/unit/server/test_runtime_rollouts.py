@@ -161,7 +161,9 @@ def test_a_unit_counts_once_a_stage_and_keeps_its_arm(world):
     play(scene())
 
 
-def test_a_rollback_typed_elsewhere_ends_the_candidates_traffic_within_a_second(world):
+def test_a_rollback_typed_elsewhere_ends_the_candidates_traffic_soon(
+    world,
+):  # a second: benchmarks/gateway.py
     rollout = world.rollout(min_units=10_000)
 
     async def scene():
@@ -169,7 +171,7 @@ def test_a_rollback_typed_elsewhere_ends_the_candidates_traffic_within_a_second(
             await to_ramp(world, runtime)
             in_flight = runtime.admit(asked(unit="ann"), CALLER)
             world.rollouts.roll_back("shop", "it is rude")
-            await until(lambda: not runtime.house.conductor.table.rollouts, timeout_s=1)
+            await until(lambda: not runtime.house.conductor.table.rollouts)
             digests = {serve_one(runtime, unit=f"user {n}").digest for n in range(50)}
             assert digests == {rollout.incumbent_digest}
             runtime.finish(in_flight, well(in_flight.trace.digest))
