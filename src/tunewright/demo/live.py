@@ -7,7 +7,7 @@ from pathlib import Path
 from tunewright.app import App
 from tunewright.demo.customers import is_right, live_questions
 from tunewright.demo.shop import make_shop
-from tunewright.deploy.rollout import history, last_state, step_of
+from tunewright.deploy.rollout import find_rollout, history, last_state, step_of
 from tunewright.drills.gateway_client import Target
 from tunewright.drills.processes import Gateway
 from tunewright.drills.traffic import Habits, Question, SimulatedUsers, Traffic
@@ -20,8 +20,11 @@ MAX_REQUESTS = 1500
 """Traffic ends here when the rollout is still open; it takes about 1,100 requests."""
 CONCURRENCY = 6
 """Below the number of live requests from which the gateway mirrors nothing to a shadow."""
+CHUNK = 50
+"""Requests between two lines of progress."""
+
 CUSTOMERS = Habits(rate=0.9, slip=0.02, correct=0.3, returning=0.1, stream=0.2)
-SLIP_NOTE = "simulated operator: the correction is the order as the shop's staff would write it"
+APPROVAL_NOTE = "simulated operator: the correction is the order as the shop's staff would write it"
 OPERATOR = "simulated-operator"
 
 
@@ -84,16 +87,12 @@ def drive_rollout(app: App, target: Target, rollout: Ref, progress: Progress) ->
     return done
 
 
-CHUNK = 50
-"""Requests between two lines of progress."""
-
-
 def turn_the_flywheel(app: App, recipe: Path, progress: Progress) -> FlywheelDone:
     """Approve corrections as an operator would, harvest them, and make the next dataset version."""
     progress.start("feedback")
     pending = [one.feedback.id for one in app.feedback.list(kind="edit", limit=None)]
     if pending:
-        app.feedback.approve(pending, note=SLIP_NOTE, reviewer=OPERATOR)
+        app.feedback.approve(pending, note=APPROVAL_NOTE, reviewer=OPERATOR)
     harvest = app.feedback.harvest(recipe)
     progress.finish(f"{len(pending)} corrections approved, {harvest.rows if harvest else 0} harvested")
     outcome, _ = app.run(recipe, until="curate")
@@ -108,10 +107,8 @@ def _kept(dataset: DatasetVersion, harvest: Harvest | None) -> int:
 def _ended(app: App, rollout: Ref, traffic: Traffic) -> CanaryDone:
     records = app.ports.records
     stored = app.live.traces.of_rollout(rollout)
-    found = app.ports.records.get("rollout", rollout)
-    assert isinstance(found, Rollout)
     return CanaryDone(
-        rollout=found,
+        rollout=find_rollout(records, rollout),
         state=last_state(records, rollout),
         steps=tuple(history(records, rollout)),
         requests=sum(trace.shadow_of is None for trace in stored),

@@ -28,7 +28,7 @@ from tunewright.demo.live import (
 )
 from tunewright.demo.pages import demo_sections
 from tunewright.demo.shop import read_truth, write_shop
-from tunewright.demo.summary import Demo, DemoSummary, retold, summarise
+from tunewright.demo.summary import REPORT, SUMMARY, Demo, DemoSummary, retold, summarise
 from tunewright.demo.truth import planted_recall
 from tunewright.drills.crash import run_crash_drill
 from tunewright.drills.leak import run_leak_drill
@@ -46,7 +46,6 @@ from tunewright.values import Json
 
 ROUNDS = ("shop-v1.yaml", "shop-v2.yaml")
 NEXT_ROUND = "shop-v3.yaml"
-SUMMARY, REPORT = "summary.json", "index.html"
 BAD_SEED = 43
 BAD_STEPS = 60
 BAD_REQUESTS = 1200

@@ -27,12 +27,7 @@ def rollout_json(rollout: Rollout, state: RolloutState) -> dict[str, Json]:
 
 def status_json_of(status: RolloutStatus) -> dict[str, Json]:
     """What `rollout status --json` prints."""
-    return {
-        **status.figures,
-        **rollout_json(status.rollout, status.state),
-        "sentences": list(status.sentences),
-        "history": [_event_json(event) for event in status.history],
-    }
+    return {**status.figures, "history": [_event_json(event) for event in status.history]}
 
 
 def status_text(status: RolloutStatus) -> str:
